@@ -1,0 +1,1 @@
+"""Run configurations: common.py has every field, leaves override."""

@@ -1,0 +1,23 @@
+"""The main job on procedural parts, in minutes on a laptop's CPU.
+
+python -m inp_former_jax.main --config=configs/demo.py --workdir=workdir/demo
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config() -> ConfigDict:
+  """A small random encoder at 224 pixels: it shows the way, not the quality."""
+  config = common.get_config()
+  config.data.layout = "demo"
+  config.data.resize = 256
+  config.data.crop = 224
+  config.model.encoder = "dinov2reg_vit_tiny_14"
+  config.model.encoder_weights = "random"
+  config.model.dtype = "float32"
+  config.batch_size = 8
+  config.steps = 160
+  config.checkpoint.every_steps = 80
+  return config

@@ -1,0 +1,268 @@
+"""Checkpoints: train state, data iterator and identity, by orbax.
+
+A checkpoint holds the trainable part, the optimizer's state, the step, the
+position of the data iterator, the config and the encoder's name and sha256;
+the frozen encoder itself is not stored.
+"""
+
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+# Fields that may differ between the run that saved and the one that resumes:
+# they change neither the parameters nor the order of the data.
+FREE_FIELDS = (
+  "checkpoint",
+  "data.num_threads",
+  "data.num_workers",
+  "data.root",
+  "evaluation",
+  "log",
+  "mesh",
+  "model.encoder_weights",
+)
+# Fields that decide whether a checkpoint can be evaluated.
+MODEL_FIELDS = ("model", "encoder", "data.resize", "data.crop")
+
+
+class CheckpointError(RuntimeError):
+  """A checkpoint cannot be written, read, or belongs to another run."""
+
+
+def prepare_workdir(workdir: str | os.PathLike, needed: int) -> pathlib.Path:
+  """Creates the workdir and makes sure that a checkpoint fits.
+
+  Args:
+    workdir: Folder for everything the run writes.
+    needed: Bytes that must be free.
+
+  Returns:
+    The absolute path.
+
+  Raises:
+    CheckpointError: It cannot be written, or too little space is left.
+  """
+  path = pathlib.Path(workdir).expanduser().absolute()
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path) as probe:
+      probe.write(b"probe")
+    free = shutil.disk_usage(path).free
+  except OSError as error:
+    raise CheckpointError(
+      f"The workdir {path} cannot be written ({error.strerror}). "
+      "Choose another one with --workdir, or mend its permissions."
+    ) from error
+  if free < needed:
+    raise CheckpointError(
+      f"The workdir {path} has {free / 1e6:.0f} MB free; one checkpoint and "
+      f"the results need {needed / 1e6:.0f} MB. Free some space, or choose "
+      "another --workdir."
+    )
+  return path
+
+
+class Checkpointer:
+  """Saves and restores the state of a run.
+
+  Saving is asynchronous and atomic: a checkpoint appears under its step when
+  it is complete, so that a process killed while saving loses nothing.
+  """
+
+  def __init__(
+    self,
+    directory: str | os.PathLike,
+    identity: Mapping[str, Any],
+    *,
+    keep: int = 2,
+  ):
+    """Opens (or creates) a folder of checkpoints.
+
+    Args:
+      directory: The folder.
+      identity: What a checkpoint belongs to: the config as a nested dict,
+        with the encoder's name and sha256 under "encoder".
+      keep: Checkpoints kept, the newest.
+    """
+    self.directory = pathlib.Path(directory).absolute()
+    self._identity = _flatten(identity)
+    self._manager = ocp.CheckpointManager(
+      self.directory,
+      item_names=("trainable", "opt_state", "iterator", "identity"),
+      options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+    )
+
+  @property
+  def latest_step(self) -> int | None:
+    """Step of the newest complete checkpoint; None where there is none."""
+    return self._manager.latest_step()
+
+  def save(
+    self,
+    step: int,
+    trainable: Any,
+    opt_state: Any,
+    iterator: Mapping[str, Any],
+  ) -> None:
+    """Starts to save; waits for the save before it.
+
+    Args:
+      step: Number of steps taken.
+      trainable: Pytree of arrays.
+      opt_state: Pytree of arrays.
+      iterator: State of the data iterator, fit for JSON.
+
+    Raises:
+      CheckpointError: This save, or the one before it, failed.
+    """
+    args = ocp.args.Composite(
+      trainable=ocp.args.StandardSave(trainable),
+      opt_state=ocp.args.StandardSave(opt_state),
+      iterator=ocp.args.JsonSave(dict(iterator)),
+      identity=ocp.args.JsonSave(self._identity),
+    )
+    self._guard(lambda: self._manager.save(step, args=args))
+
+  def wait(self) -> None:
+    """Waits until all saves are on disk.
+
+    Raises:
+      CheckpointError: One of them failed.
+    """
+    self._guard(self._manager.wait_until_finished)
+
+  def _guard(self, write) -> None:
+    try:
+      write()
+    except Exception as error:  # orbax lets tensorstore's errors through
+      reason = str(error).split("\n")[0][:300]
+      raise CheckpointError(
+        f"A checkpoint could not be written to {self.directory} ({reason}). "
+        f"The newest complete one is of step {self.latest_step}; make room or "
+        "mend the permissions, then start the same command again."
+      ) from error
+
+  def restore(
+    self, trainable: Any, opt_state: Any
+  ) -> tuple[Any, Any, dict[str, Any]]:
+    """Restores the newest checkpoint, to train on.
+
+    Args:
+      trainable: Pytree of `jax.ShapeDtypeStruct` with shardings.
+      opt_state: The same for the optimizer's state.
+
+    Returns:
+      The trainable part, the optimizer's state and the iterator's state.
+
+    Raises:
+      CheckpointError: There is none, it cannot be read, or anything that
+        influences training differs from this run.
+    """
+    restored = self._restore(
+      for_training=True,
+      trainable=ocp.args.StandardRestore(trainable),
+      opt_state=ocp.args.StandardRestore(opt_state),
+      iterator=ocp.args.JsonRestore(),
+    )
+    return restored["trainable"], restored["opt_state"], restored["iterator"]
+
+  def restore_trainable(self, trainable: Any) -> Any:
+    """Restores the trainable part alone, to evaluate.
+
+    Args:
+      trainable: Pytree of `jax.ShapeDtypeStruct` with shardings.
+
+    Returns:
+      The trainable part.
+
+    Raises:
+      CheckpointError: There is none, it cannot be read, or it is of another
+        model, encoder or preprocessing.
+    """
+    item = ocp.args.StandardRestore(trainable)
+    return self._restore(for_training=False, trainable=item)["trainable"]
+
+  def _restore(self, *, for_training: bool, **items):
+    step = self.latest_step
+    if step is None:
+      raise CheckpointError(
+        f"No checkpoint in {self.directory}. Train first: the same command "
+        "with --mode=train."
+      )
+    self._check_identity(step, for_training)
+    try:
+      return self._manager.restore(step, args=ocp.args.Composite(**items))
+    except Exception as error:  # orbax lets tensorstore's errors through
+      reason = str(error).split("\n")[0][:300]
+      raise CheckpointError(
+        f"The checkpoint {self.directory / str(step)} cannot be read "
+        f"({reason}). Remove this folder to go on from the one before it."
+      ) from error
+
+  def _check_identity(self, step: int, for_training: bool) -> None:
+    try:
+      args = ocp.args.Composite(identity=ocp.args.JsonRestore())
+      saved = self._manager.restore(step, args=args)["identity"]
+    except Exception as error:
+      raise CheckpointError(
+        f"{self.directory / str(step)} is not a checkpoint of this project."
+      ) from error
+    differing = _differences(saved, self._identity, for_training)
+    if differing:
+      listing = "\n  ".join(differing)
+      raise CheckpointError(
+        f"The checkpoint {self.directory / str(step)} belongs to another "
+        f"run:\n  {listing}\n"
+        "Use these values again, or another --workdir."
+      )
+
+  def close(self) -> None:
+    """Waits for saves under way and frees the threads."""
+    self._manager.close()
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Nested dict -> dotted names; tuples become lists, as in JSON."""
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, Mapping):
+      flat |= _flatten(value, f"{prefix}{key}.")
+    else:
+      value = list(value) if isinstance(value, tuple) else value
+      flat[prefix + key] = value
+  return flat
+
+
+def _within(field: str, sections: tuple[str, ...]) -> bool:
+  return any(field == s or field.startswith(s + ".") for s in sections)
+
+
+def _differences(
+  saved: Mapping[str, Any], now: Mapping[str, Any], for_training: bool
+) -> list[str]:
+  lines = []
+  for field in sorted(set(saved) | set(now)):
+    if _within(field, FREE_FIELDS):
+      continue
+    if not for_training and not _within(field, MODEL_FIELDS):
+      continue
+    if saved.get(field) != now.get(field):
+      lines.append(
+        f"{field}: {saved.get(field)!r} there, {now.get(field)!r} here"
+      )
+  return lines
+
+
+def abstract(tree: Any, shardings: Any) -> Any:
+  """Shapes, dtypes and shardings of a pytree, for `Checkpointer.restore`."""
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    tree,
+    shardings,
+  )

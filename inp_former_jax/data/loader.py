@@ -1,0 +1,269 @@
+"""Records -> batches: shuffled, resumable and split over processes, by grain.
+
+A batch is global: with P processes, each yields every P-th of its images. The
+order follows from the seed alone, whatever the number of processes, worker
+processes and threads.
+"""
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from inp_former_jax.data.records import DataError, Record
+from inp_former_jax.data.transforms import Preprocessing, load_image, load_mask
+
+
+def steps_per_epoch(num_records: int, batch_size: int) -> int:
+  """Full batches in one pass over the records; the rest is dropped."""
+  return num_records // batch_size
+
+
+def training_batches(
+  records: Sequence[Record],
+  preprocessing: Preprocessing,
+  *,
+  batch_size: int,
+  seed: int,
+  num_workers: int = 0,
+  num_threads: int = 16,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> "TrainingBatches":
+  """Batches of images for ever, in a new order every epoch.
+
+  Args:
+    records: Images to train on.
+    preprocessing: Sizes.
+    batch_size: B, images per global batch.
+    seed: Decides the order, in [0, 2**32).
+    num_workers: Processes that decode, a batch each; 0: threads do.
+    num_threads: Threads of this process that decode if num_workers is 0.
+    process_index: Of this process, among those that train together.
+    process_count: Number of processes that train together.
+
+  Returns:
+    An iterator over dict(image=(B / process_count, Hc, Wc, 3) uint8) with
+    `get_state` and `set_state`. It raises DataError at a file that cannot be
+    read.
+
+  Raises:
+    DataError: There are fewer records than a batch takes.
+    ValueError: B is not divisible by process_count.
+  """
+  local_size = _local_batch_size(batch_size, process_count)
+  steps = steps_per_epoch(len(records), batch_size)
+  if steps < 1:
+    raise DataError(
+      f"A batch takes {batch_size} images and there are {len(records)} to "
+      f"train on. Set config.batch_size to at most {len(records)}, or add "
+      "images."
+    )
+  order = grain.MapDataset.source(records).seed(seed).shuffle()
+  # Grain reshuffles at every repetition of what is before `repeat`. Cutting
+  # the order, not the batches, drops the rest of each epoch before decoding.
+  order = order[: steps * batch_size][process_index::process_count].repeat()
+  examples = order.map(
+    functools.partial(_training_example, preprocessing=preprocessing)
+  )
+  return TrainingBatches(examples, local_size, num_workers, num_threads)
+
+
+class TrainingBatches(grain.DatasetIterator):
+  """Iterator whose state is the number of batches it has given.
+
+  Grain's own state depends on the number of workers; this one does not, nor on
+  the number of processes, so that a run may go on on another machine.
+  """
+
+  def __init__(
+    self,
+    examples: grain.MapDataset,
+    batch_size: int,
+    num_workers: int,
+    num_threads: int,
+  ):
+    """Starts at the first batch.
+
+    Args:
+      examples: Endless.
+      batch_size: Examples per batch of this process.
+      num_workers: Processes; 0: threads.
+      num_threads: Threads.
+    """
+    super().__init__()
+    self._open = lambda start: _batched(
+      examples[start * batch_size :], batch_size, num_workers, num_threads
+    )
+    self._batches = None
+    self._next_batch = 0
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    """Gives the next batch."""
+    self._assert_not_closed()
+    if self._batches is None:
+      self._batches = self._open(self._next_batch)
+    try:
+      batch = next(self._batches)
+    except DataError:
+      self._stop()  # the next call fails again instead of skipping the file
+      raise
+    self._next_batch += 1
+    return batch
+
+  def get_state(self) -> dict[str, Any]:
+    """The position, fit for JSON."""
+    return {"next_batch": self._next_batch}
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    """Goes to a position that `get_state` gave.
+
+    Args:
+      state: Of an iterator with the same records, batch size and seed.
+    """
+    self._stop()
+    self._next_batch = int(state["next_batch"])
+
+  def close(self) -> None:
+    """Ends the threads or processes."""
+    self._stop()
+    super().close()
+
+  def _stop(self) -> None:
+    if self._batches is not None:
+      self._batches.close()
+    self._batches = None
+
+
+def evaluation_batches(
+  records: Sequence[Record],
+  preprocessing: Preprocessing,
+  *,
+  batch_size: int,
+  evaluation_size: int,
+  num_workers: int = 0,
+  num_threads: int = 16,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Batches of images and masks, once, in the order of the records.
+
+  All batches have the same shapes and all processes yield the same number of
+  them: what is missing in the last one is filled with zeros.
+
+  Args:
+    records: Images to evaluate.
+    preprocessing: Sizes.
+    batch_size: B, images per global batch.
+    evaluation_size: S, side of the masks in pixels.
+    num_workers: Processes that decode, a batch each; 0: threads do.
+    num_threads: Threads of this process that decode if num_workers is 0.
+    process_index: Of this process, among those that evaluate together.
+    process_count: Number of processes that evaluate together.
+
+  Returns:
+    An iterator over dicts, with B' = B / process_count:
+      image: (B', Hc, Wc, 3) uint8.
+      mask: (B', S, S) bool, True where defective.
+      has_mask: (B',) bool; False for a defective image without a mask.
+      index: (B',) int32, into records; -1 where filled.
+      valid: (B',) bool; False where filled.
+    It raises DataError at a file that cannot be read.
+
+  Raises:
+    DataError: There are no records.
+    ValueError: B is not divisible by process_count.
+  """
+  local_size = _local_batch_size(batch_size, process_count)
+  if not records:
+    raise DataError(
+      "There are no test images. Put some into <category>/test/good and "
+      "<category>/test/<defect>."
+    )
+  num_batches = math.ceil(len(records) / batch_size)
+  examples = grain.MapDataset.range(num_batches * batch_size).map(
+    functools.partial(
+      _evaluation_example,
+      records=records,
+      preprocessing=preprocessing,
+      evaluation_size=evaluation_size,
+    )
+  )[process_index::process_count]
+  num_workers = min(num_workers, num_batches)
+  return _batched(examples, local_size, num_workers, num_threads)
+
+
+def _local_batch_size(batch_size: int, process_count: int) -> int:
+  if batch_size < 1 or batch_size % process_count:
+    raise ValueError(
+      f"The batch size is {batch_size}; expected a multiple of the number of "
+      f"processes, {process_count}, above 0."
+    )
+  return batch_size // process_count
+
+
+def _batched(
+  examples: grain.MapDataset,
+  batch_size: int,
+  num_workers: int,
+  num_threads: int,
+) -> grain.DatasetIterator:
+  """Decodes in the background; the order is that of the examples."""
+  if num_workers == 0:
+    options = grain.ReadOptions(num_threads, max(num_threads, 2 * batch_size))
+    dataset = examples.to_iter_dataset(options).batch(batch_size)
+    return iter(dataset)
+  _let_grain_read_its_flags()
+  # Grain deals what comes before `to_iter_dataset` out to the workers: had it
+  # to be examples, the number of workers would decide what is in a batch.
+  dataset = examples.batch(batch_size).to_iter_dataset(grain.ReadOptions(0, 0))
+  options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
+  return iter(dataset.mp_prefetch(options))
+
+
+def _let_grain_read_its_flags() -> None:
+  """Marks grain's absl flags as parsed, where no `app.run` has parsed them.
+
+  Otherwise starting workers fails in a notebook, a test or a library.
+  """
+  if not flags.FLAGS.is_parsed():
+    for name in flags.FLAGS:
+      if name.startswith("grain_"):
+        flags.FLAGS[name].present = True
+
+
+def _training_example(
+  record: Record, preprocessing: Preprocessing
+) -> dict[str, np.ndarray]:
+  return {"image": load_image(record.image, preprocessing)}
+
+
+def _evaluation_example(
+  index: int,
+  records: Sequence[Record],
+  preprocessing: Preprocessing,
+  evaluation_size: int,
+) -> dict[str, np.ndarray]:
+  valid = index < len(records)
+  image = np.zeros((*preprocessing.crop, 3), np.uint8)
+  mask = np.zeros((evaluation_size, evaluation_size), bool)
+  has_mask = False
+  if valid:
+    record = records[index]
+    image = load_image(record.image, preprocessing)
+    has_mask = record.label == 0 or record.mask is not None
+    if record.mask is not None:
+      mask = load_mask(
+        record.mask, preprocessing, evaluation_size, image_path=record.image
+      )
+  return {
+    "image": image,
+    "mask": mask,
+    "has_mask": np.bool_(has_mask),
+    "index": np.int32(index if valid else -1),
+    "valid": np.bool_(valid),
+  }

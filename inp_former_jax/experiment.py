@@ -1,0 +1,164 @@
+"""A config -> the things a run needs: data, model, shardings, identity."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from inp_former_jax import optimizer, sharding
+from inp_former_jax.data import demo, mvtec
+from inp_former_jax.data.records import DataError, Dataset
+from inp_former_jax.data.transforms import Preprocessing
+from inp_former_jax.models import inp_former, pretrained, vit
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass
+class Model:
+  """A model split for jitted functions, its arrays on the mesh.
+
+  Attributes:
+    graphdef: Its structure.
+    trainable: State of extractor, bottleneck and decoder.
+    frozen: State of the encoder.
+    encoder_sha256: Of the encoder's file, or "random".
+  """
+
+  graphdef: nnx.GraphDef
+  trainable: nnx.State
+  frozen: nnx.State
+  encoder_sha256: str
+
+
+def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
+  """Reads the records of `config.data`.
+
+  Args:
+    config: The run's config.
+    workdir: Where the demo data set is written if no root is given.
+
+  Returns:
+    Train and test records.
+
+  Raises:
+    DataError: The layout is unknown, or the folder does not hold it.
+  """
+  data = config.data
+  if data.layout == "demo":
+    root = data.root or workdir / "demo_data"
+    root = demo.write_demo_dataset(root, seed=config.seed)
+  elif data.layout == "mvtec":
+    root = data.root
+  else:
+    raise DataError(
+      f"config.data.layout is {data.layout!r}; the layouts are mvtec and demo."
+    )
+  if not root:
+    raise DataError(
+      "config.data.root is empty: set --config.data.root=FOLDER to the folder "
+      "that holds the categories."
+    )
+  return mvtec.read_mvtec(root, tuple(data.categories))
+
+
+def preprocessing(config: ConfigDict) -> Preprocessing:
+  """Resize and crop of `config.data`; widths of 0 mean square."""
+  data = config.data
+  return Preprocessing(
+    resize=(data.resize, data.resize_width or data.resize),
+    crop=(data.crop, data.crop_width or data.crop),
+  )
+
+
+def _build(config: ConfigDict) -> inp_former.INPFormer:
+  model = config.model
+  if model.dtype not in DTYPES:
+    raise ValueError(
+      f"config.model.dtype is {model.dtype!r}; it can be {', '.join(DTYPES)}."
+    )
+  variant, num_registers = vit.parse_encoder_name(model.encoder)
+  return inp_former.INPFormer(
+    variant,
+    num_registers,
+    num_prototypes=model.num_prototypes,
+    use_inps=model.use_inps,
+    dtype=DTYPES[model.dtype],
+    rngs=nnx.Rngs(config.seed),
+  )
+
+
+def create_model(config: ConfigDict, mesh: Mesh) -> Model:
+  """Builds the model on the mesh: encoder loaded, the rest initialised.
+
+  Args:
+    config: The run's config.
+    mesh: Where its arrays go.
+
+  Returns:
+    The model; no device ever holds more than its shard.
+
+  Raises:
+    FileNotFoundError, ValueError: The encoder's weights, see
+      `pretrained.load_encoder`.
+  """
+  build = functools.partial(_build, config)
+  graphdef, trainable, frozen = inp_former.split(nnx.eval_shape(build))
+  weights = pretrained.load_encoder(
+    config.model.encoder, config.model.encoder_weights, frozen["encoder"]
+  )
+
+  def initialise(part: int, abstract_state: nnx.State) -> nnx.State:
+    # Inside jit, what is not returned is never computed.
+    shardings = sharding.parameter_shardings(mesh, abstract_state)
+    build_part = jax.jit(
+      lambda: inp_former.split(build())[part], out_shardings=shardings
+    )
+    return build_part()
+
+  if weights.state is None:
+    frozen = initialise(2, frozen)
+  else:
+    state = nnx.State({"encoder": weights.state})
+    shardings = sharding.parameter_shardings(mesh, state)
+    frozen = pretrained.place(state, shardings)
+  return Model(graphdef, initialise(1, trainable), frozen, weights.sha256)
+
+
+def make_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
+  """The learning rate of a run; a warm-up takes at most a fifth of it."""
+  settings = config.optimizer
+  return optimizer.warm_cosine(
+    total_steps,
+    min(settings.warmup_steps, total_steps // 5),
+    settings.peak_learning_rate,
+    settings.final_learning_rate,
+  )
+
+
+def make_optimizer(
+  config: ConfigDict, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+  """The optimizer of `config.optimizer`."""
+  settings = config.optimizer
+  return optimizer.make_optimizer(
+    schedule,
+    b1=settings.b1,
+    b2=settings.b2,
+    eps=settings.eps,
+    weight_decay=settings.weight_decay,
+    max_norm=settings.max_norm,
+  )
+
+
+def identity(config: ConfigDict, encoder_sha256: str) -> dict[str, Any]:
+  """What a checkpoint belongs to, see `checkpoint.Checkpointer`."""
+  encoder = {"name": config.model.encoder, "sha256": encoder_sha256}
+  return config.to_dict() | {"encoder": encoder}

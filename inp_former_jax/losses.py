@@ -1,0 +1,125 @@
+"""Soft mining loss and coherence loss of INP-Former (arXiv 2503.02424)."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+
+def cosine_similarity(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Cosine over the last axis, with PyTorch's guard against zero vectors.
+
+  cos(a, b) = a.b / (max(|a|, 1e-8) max(|b|, 1e-8))
+
+  Args:
+    a: (..., C), any shape that broadcasts with b's.
+    b: (..., C).
+
+  Returns:
+    (...) in [-1, 1].
+  """
+  return jnp.sum(_unit(a) * _unit(b), axis=-1)
+
+
+def _unit(x: jax.Array) -> jax.Array:
+  square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+  return x * jax.lax.rsqrt(jnp.maximum(square, 1e-16))
+
+
+def _flat_cosine_distance(g: jax.Array, h: jax.Array) -> jax.Array:
+  """Mean over the batch of 1 - cos(flatten(g), flatten(h))."""
+  batch = g.shape[0]
+  return jnp.mean(
+    1.0 - cosine_similarity(g.reshape(batch, -1), h.reshape(batch, -1))
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _soft_mining_group(g: jax.Array, h: jax.Array, gamma: float) -> jax.Array:
+  return _flat_cosine_distance(g, h)
+
+
+def _soft_mining_forward(g, h, gamma):
+  return _flat_cosine_distance(g, h), (g, h)
+
+
+def _soft_mining_backward(gamma, residuals, cotangent):
+  """The value's gradient at h, times w = (D / mean(D))^gamma; none at g."""
+  g, h = residuals
+  _, pullback = jax.vjp(lambda h: _flat_cosine_distance(g, h), h)
+  (gradient,) = pullback(cotangent)
+  # D per position; its mean spans the whole global batch, so that any number
+  # of devices gives the same numbers.
+  distance = jnp.maximum(1.0 - cosine_similarity(g, h), 0.0)
+  mean = jnp.maximum(jnp.mean(distance), jnp.finfo(distance.dtype).tiny)
+  weight = (distance / mean) ** gamma
+  return jnp.zeros_like(g), gradient * weight[..., None]
+
+
+_soft_mining_group.defvjp(_soft_mining_forward, _soft_mining_backward)
+
+
+def soft_mining_loss(
+  encoder_groups: Sequence[jax.Array],
+  decoder_groups: Sequence[jax.Array],
+  gamma: float = 3.0,
+) -> jax.Array:
+  """Soft mining loss (Eq. 7 to 9).
+
+  value = mean over groups and batch of 1 - cos(flatten(g), flatten(h)). The
+  gradient is deliberately not the value's: at every position of h it is
+  multiplied by w = (D / mean(D))^gamma with D = 1 - cos(g, h), so that
+  positions which are hard to reconstruct weigh more; g and w have none.
+
+  Args:
+    encoder_groups: Arrays g (B, N, C) float32.
+    decoder_groups: Arrays h, of the same shapes.
+    gamma: Exponent of the weight, >= 0; 0 gives the value's own gradient.
+
+  Returns:
+    Scalar in [0, 2].
+  """
+  losses = [
+    _soft_mining_group(g, h, gamma)
+    for g, h in zip(encoder_groups, decoder_groups, strict=True)
+  ]
+  return sum(losses) / len(losses)
+
+
+def coherence_loss(inp_distance: jax.Array) -> jax.Array:
+  """Coherence loss (Eq. 5): mean over images and patches.
+
+  Args:
+    inp_distance: (B, N), min over the INPs of 1 - cosine.
+
+  Returns:
+    Scalar in [0, 2].
+  """
+  return jnp.mean(inp_distance)
+
+
+def total_loss(
+  output, *, gamma: float = 3.0, coherence_weight: float = 0.2
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """L = L_sm + lambda L_c (Eq. 10).
+
+  Args:
+    output: An `INPFormerOutput`.
+    gamma: Exponent of the soft mining weight.
+    coherence_weight: lambda.
+
+  Returns:
+    The loss, and a dict of loss, soft_mining_loss and, with INPs,
+    coherence_loss.
+  """
+  mining = soft_mining_loss(output.encoder_groups, output.decoder_groups, gamma)
+  if output.inp_distance is None:
+    return mining, {"loss": mining, "soft_mining_loss": mining}
+  coherence = coherence_loss(output.inp_distance)
+  loss = mining + coherence_weight * coherence
+  return loss, {
+    "loss": loss,
+    "soft_mining_loss": mining,
+    "coherence_loss": coherence,
+  }

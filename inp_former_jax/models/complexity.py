@@ -1,0 +1,88 @@
+"""Parameters and multiply-adds, counted from shapes: no memory is needed."""
+
+import dataclasses
+import math
+
+from flax import nnx
+
+from inp_former_jax.models import vit
+from inp_former_jax.models.inp_former import INPFormer
+
+
+@dataclasses.dataclass(frozen=True)
+class Complexity:
+  """Size of a model at one image size.
+
+  Attributes:
+    parameters: All of them, frozen and trainable.
+    layer_parameters: Those of linear layers and layer norms, as the paper
+      counts: without tokens, position table, LayerScale and head scales.
+    multiply_adds: Of linear layers and patch embedding, for one image, as the
+      paper counts.
+    attention_multiply_adds: Of queries with keys and weights with values,
+      which the paper does not count.
+  """
+
+  parameters: int
+  layer_parameters: int
+  multiply_adds: int
+  attention_multiply_adds: int
+
+
+def count(
+  encoder: str, height: int, width: int, *, num_prototypes: int = 6
+) -> Complexity:
+  """Counts a model with INPs by its shapes.
+
+  Args:
+    encoder: Name, such as `dinov2reg_vit_base_14`.
+    height: Of the input in pixels, a multiple of 14.
+    width: Of the input in pixels, a multiple of 14.
+    num_prototypes: Number of INPs.
+
+  Returns:
+    The counts.
+  """
+  variant, num_registers = vit.parse_encoder_name(encoder)
+  model = nnx.eval_shape(
+    lambda: INPFormer(
+      variant,
+      num_registers,
+      num_prototypes=num_prototypes,
+      rngs=nnx.Rngs(0),
+    )
+  )
+  shapes = {
+    "/".join(map(str, path)): variable.get_value().shape
+    for path, variable in nnx.to_flat_state(nnx.state(model))
+  }
+  patches = (height // vit.PATCH_SIZE) * (width // vit.PATCH_SIZE)
+  tokens = patches + 1 + num_registers
+  blocks, decoder = len(model.encoder.blocks), len(model.decoder)
+  products = blocks * tokens**2 + (1 + decoder) * patches * num_prototypes
+  return Complexity(
+    parameters=sum(map(math.prod, shapes.values())),
+    layer_parameters=sum(
+      math.prod(shape)
+      for path, shape in shapes.items()
+      if path.rsplit("/", 1)[-1] in ("kernel", "bias", "scale")
+    ),
+    multiply_adds=sum(
+      math.prod(shape) * _rows(path, tokens, patches, num_prototypes)
+      for path, shape in shapes.items()
+      if path.endswith("/kernel")
+    ),
+    attention_multiply_adds=2 * variant.width * products,
+  )
+
+
+def _rows(path: str, tokens: int, patches: int, inps: int) -> int:
+  """How many vectors of one image pass through a linear layer."""
+  of_keys = path.endswith("attn/kv/kernel")
+  if path.startswith("encoder/blocks"):
+    return tokens
+  if path.startswith("extractor"):
+    return patches if of_keys else inps
+  if path.startswith("decoder"):
+    return inps if of_keys else patches
+  return patches  # patch embedding and bottleneck

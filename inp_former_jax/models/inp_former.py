@@ -1,0 +1,298 @@
+"""INP-Former: INP extractor, bottleneck and INP-guided decoder.
+
+Luo et al., "Exploring intrinsic normal prototypes within a single image for
+universal anomaly detection", CVPR 2025, arXiv 2503.02424. An INP is an
+intrinsic normal prototype: a token that sums up what is normal in one image.
+Where the paper's text and its code differ, this follows the code.
+
+Letters in shapes: B batch, N patches, C width, M INPs, h heads.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from inp_former_jax.losses import cosine_similarity
+from inp_former_jax.models import vit
+
+LAYER_NORM_EPS = 1e-8  # of the trainable part; the encoder's is 1e-6
+_trunc_normal = nnx.initializers.truncated_normal(0.01, lower=-3.0, upper=3.0)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class INPFormerOutput:
+  """What one forward pass gives, all float32 but the extractor attention.
+
+  Attributes:
+    encoder_groups: Two (B, N, C): means of e0..e3 and of e4..e7.
+    decoder_groups: Two (B, N, C), each to match its encoder group.
+    inps: (B, M, C), or None without INPs.
+    inp_distance: (B, N), min over the INPs of 1 - cosine, in [0, 2]; or None.
+    extractor_attention: (B, h, M, N), rows summing to 1; or None.
+  """
+
+  encoder_groups: tuple[jax.Array, jax.Array]
+  decoder_groups: tuple[jax.Array, jax.Array]
+  inps: jax.Array | None
+  inp_distance: jax.Array | None
+  extractor_attention: jax.Array | None
+
+
+def mean_features(features: Sequence[jax.Array]) -> jax.Array:
+  """Mean over features e_i or d_i, each (B, N, C); at least float32."""
+  return sum(_at_least_float32(f) for f in features) / len(features)
+
+
+def _at_least_float32(x: jax.Array) -> jax.Array:
+  """Losses and scores are never computed in less; float64 stays (verify)."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+class CrossAttention(nnx.Module):
+  """Projections shared by the two cross-attentions: q; k and v; output."""
+
+  def __init__(self, width: int, num_heads: int, *, dtype, rngs: nnx.Rngs):
+    linear = functools.partial(
+      vit.linear_layer, dtype=dtype, rngs=rngs, kernel_init=_trunc_normal
+    )
+    self.num_heads = num_heads
+    self.q = linear(width, width)
+    self.kv = linear(width, 2 * width)
+    self.proj = linear(width, width)
+
+  def project(
+    self, x: jax.Array, context: jax.Array
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Queries of x, keys and values of context, each (B, tokens, h, C / h)."""
+    heads = self.num_heads
+    q = self.q(x).reshape(*x.shape[:2], heads, -1)
+    kv = self.kv(context).reshape(*context.shape[:2], 2, heads, -1)
+    return q, kv[:, :, 0], kv[:, :, 1]
+
+  def merge(self, weights: jax.Array, v: jax.Array) -> jax.Array:
+    """(B, h, Q, K) weights and (B, K, h, C / h) values -> (B, Q, C)."""
+    out = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
+    return self.proj(out.reshape(*out.shape[:2], -1))
+
+
+class ExtractorAttention(CrossAttention):
+  """Softmax cross-attention scaled by head_dim^-0.5."""
+
+  def __call__(
+    self, x: jax.Array, context: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """(B, M, C), (B, N, C) -> output (B, M, C), attention (B, h, M, N)."""
+    q, k, v = self.project(x, context)
+    logits = jnp.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k)
+    attention = jax.nn.softmax(_at_least_float32(logits)).astype(v.dtype)
+    return self.merge(attention, v), attention
+
+
+class GuidedAttention(CrossAttention):
+  """INP-guided attention: ReLU(s_h * cos(q, k)), no softmax (Eq. 6)."""
+
+  def __init__(self, width: int, num_heads: int, *, dtype, rngs: nnx.Rngs):
+    super().__init__(width, num_heads, dtype=dtype, rngs=rngs)
+    self.learn_scale = nnx.Param(jnp.ones(num_heads))  # s_h
+
+  def __call__(self, x: jax.Array, inps: jax.Array) -> jax.Array:
+    """(B, N, C), (B, M, C) -> (B, N, C)."""
+    q, k, v = self.project(x, inps)
+    q, k = _l2_normalise(q), _l2_normalise(k)
+    similarity = jnp.einsum("bqhd,bkhd->bhqk", q, k)
+    scale = self.learn_scale[...].astype(similarity.dtype)[:, None, None]
+    return self.merge(jax.nn.relu(scale * similarity), v)
+
+
+def _l2_normalise(x: jax.Array) -> jax.Array:
+  """Divides by max(|x|, 1e-12) over the last axis; the norm is float32."""
+  square = jnp.sum(jnp.square(_at_least_float32(x)), axis=-1, keepdims=True)
+  return (x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))).astype(x.dtype)
+
+
+class _Block(nnx.Module):
+  """The two norms and the MLP that all trainable blocks have."""
+
+  def __init__(self, width: int, *, dtype, rngs: nnx.Rngs):
+    norm = functools.partial(
+      vit.LayerNorm, width, epsilon=LAYER_NORM_EPS, dtype=dtype, rngs=rngs
+    )
+    self.norm1 = norm()
+    self.norm2 = norm()
+    self.mlp = vit.Mlp(width, dtype=dtype, rngs=rngs, kernel_init=_trunc_normal)
+
+
+class ExtractorBlock(_Block):
+  """T' = T + Attn(LN1(T), LN1(F)); P = T' + MLP(LN2(T')) (Eq. 1, 2)."""
+
+  def __init__(self, width: int, num_heads: int, *, dtype, rngs: nnx.Rngs):
+    super().__init__(width, dtype=dtype, rngs=rngs)
+    self.attn = ExtractorAttention(width, num_heads, dtype=dtype, rngs=rngs)
+
+  def __call__(
+    self, prototypes: jax.Array, fused: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """(B, M, C), (B, N, C) -> INPs (B, M, C), attention (B, h, M, N)."""
+    # The original uses the same LN1 for both inputs.
+    update, attention = self.attn(self.norm1(prototypes), self.norm1(fused))
+    x = prototypes + update
+    return x + self.mlp(self.norm2(x)), attention
+
+
+class GuidedBlock(_Block):
+  """y = Attn(LN1(x), LN1(P)); x = y + MLP(LN2(y)) (Eq. 6)."""
+
+  def __init__(self, width: int, num_heads: int, *, dtype, rngs: nnx.Rngs):
+    super().__init__(width, dtype=dtype, rngs=rngs)
+    self.attn = GuidedAttention(width, num_heads, dtype=dtype, rngs=rngs)
+
+  def __call__(self, x: jax.Array, inps: jax.Array) -> jax.Array:
+    """(B, N, C), (B, M, C) -> (B, N, C)."""
+    # No residual around the attention: it would carry the anomaly through.
+    y = self.attn(self.norm1(x), self.norm1(inps))
+    return y + self.mlp(self.norm2(y))
+
+
+class SelfAttentionBlock(_Block):
+  """A plain transformer block: the decoder of the ablation without INPs."""
+
+  def __init__(self, width: int, num_heads: int, *, dtype, rngs: nnx.Rngs):
+    super().__init__(width, dtype=dtype, rngs=rngs)
+    self.attn = vit.SelfAttention(
+      width, num_heads, dtype=dtype, rngs=rngs, kernel_init=_trunc_normal
+    )
+
+  def __call__(self, x: jax.Array, inps: None) -> jax.Array:
+    """(B, N, C) -> (B, N, C)."""
+    x = x + self.attn(self.norm1(x))
+    return x + self.mlp(self.norm2(x))
+
+
+class INPFormer(nnx.Module):
+  """The whole model (Fig. 2 of the paper).
+
+  Attributes:
+    encoder: The frozen VisionTransformer.
+    prototypes: (1, M, C) learnable tokens T, or None without INPs.
+    extractor: One block that turns T and the image's tokens into INPs.
+    bottleneck: MLP, C -> 4C -> C.
+    decoder: Eight blocks.
+  """
+
+  def __init__(
+    self,
+    variant: vit.Variant,
+    num_registers: int = 0,
+    *,
+    num_prototypes: int = 6,
+    use_inps: bool = True,
+    dtype: jnp.dtype = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    """Builds the model, all of it randomly initialised.
+
+    Args:
+      variant: A row of vit.VARIANTS.
+      num_registers: Register tokens of the encoder, 0 or 4.
+      num_prototypes: Number of INPs M.
+      use_inps: False gives the paper's ablation without INPs: a decoder of
+        plain self-attention blocks, and no extractor.
+      dtype: Compute dtype; parameters are float32.
+      rngs: Source of the initial values.
+    """
+    width, heads = variant.width, variant.num_heads
+    options = {"dtype": dtype, "rngs": rngs}
+    self.encoder = vit.VisionTransformer(variant, num_registers, **options)
+    self.bottleneck = vit.Mlp(width, kernel_init=_trunc_normal, **options)
+    if use_inps:
+      tokens = jax.random.normal(rngs.params(), (1, num_prototypes, width))
+      self.prototypes = nnx.Param(tokens)
+      self.extractor = ExtractorBlock(width, heads, **options)
+    else:
+      self.prototypes = self.extractor = None
+    block = GuidedBlock if use_inps else SelfAttentionBlock
+    depth = len(variant.target_blocks)
+    self.decoder = nnx.List(
+      block(width, heads, **options) for _ in range(depth)
+    )
+    self.dtype = dtype
+
+  def __call__(self, images: jax.Array) -> INPFormerOutput:
+    """Runs encoder, extractor, bottleneck and decoder.
+
+    Args:
+      images: (B, H, W, 3), normalised; H and W multiples of 14.
+
+    Returns:
+      The matched groups and what the INPs say of every patch.
+    """
+    features = self.encoder.target_features(images)
+    fused = mean_features(features)
+    inps, attention, distance = None, None, None
+    if self.extractor is not None:
+      inps, attention = self.extract_inps(fused)
+      distance = inp_distance(fused, inps)
+    decoded = self.decode(fused, inps)
+    half = len(features) // 2
+    return INPFormerOutput(
+      encoder_groups=(
+        mean_features(features[:half]),
+        mean_features(features[half:]),
+      ),
+      # The last decoder blocks match the first encoder group.
+      decoder_groups=(
+        mean_features(decoded[half:]),
+        mean_features(decoded[:half]),
+      ),
+      inps=inps,
+      inp_distance=distance,
+      extractor_attention=attention,
+    )
+
+  def extract_inps(self, fused: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Fused tokens F (B, N, C) -> INPs (B, M, C), attention (B, h, M, N)."""
+    tokens = self.prototypes[...].astype(self.dtype)
+    tokens = jnp.broadcast_to(tokens, (fused.shape[0], *tokens.shape[1:]))
+    inps, attention = self.extractor(tokens, fused.astype(self.dtype))
+    return _at_least_float32(inps), attention
+
+  def decode(self, fused: jax.Array, inps: jax.Array | None) -> list[jax.Array]:
+    """F (B, N, C), INPs (B, M, C) -> d1..d8, each (B, N, C)."""
+    x = self.bottleneck(fused.astype(self.dtype))
+    if inps is not None:
+      inps = inps.astype(self.dtype)
+    outputs = []
+    for block in self.decoder:
+      x = block(x, inps)
+      outputs.append(x)
+    return outputs
+
+
+def inp_distance(fused: jax.Array, inps: jax.Array) -> jax.Array:
+  """Distance of every patch to the nearest INP.
+
+  D_i = min_m (1 - cos(F_i, P_m)): its mean is the coherence loss (Eq. 5), its
+  map is the zero-shot anomaly map.
+
+  Args:
+    fused: Fused tokens F, (B, N, C) float32.
+    inps: INPs P, (B, M, C) float32.
+
+  Returns:
+    (B, N), in [0, 2].
+  """
+  similarity = cosine_similarity(fused[:, :, None], inps[:, None])
+  return jnp.min(1.0 - similarity, axis=-1)
+
+
+def split(model: INPFormer) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+  """Graph definition, trainable state and frozen state (the encoder).
+
+  `nnx.merge(graphdef, trainable, frozen)` gives the model back.
+  """
+  return nnx.split(model, nnx.Not(nnx.PathContains("encoder")), ...)

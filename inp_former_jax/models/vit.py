@@ -1,0 +1,311 @@
+"""DINOv2 vision transformer, the frozen encoder of INP-Former.
+
+Oquab et al., "DINOv2: Learning robust visual features without supervision",
+2023; registers: Darcet et al., "Vision transformers need registers", 2024.
+"""
+
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+PATCH_SIZE = 14
+POSITION_GRID = 37  # side of the trained position table: 518 / 14
+LAYER_NORM_EPS = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """Size of a ViT.
+
+  Attributes:
+    width: Channels C of a token.
+    depth: Number of blocks of the published encoder.
+    num_heads: Attention heads.
+    target_blocks: 0-based blocks whose outputs INP-Former reads, ascending.
+  """
+
+  width: int
+  depth: int
+  num_heads: int
+  target_blocks: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8, 9)
+
+
+VARIANTS = {
+  "tiny": Variant(width=48, depth=12, num_heads=3),  # for tests
+  "small": Variant(width=384, depth=12, num_heads=6),
+  "base": Variant(width=768, depth=12, num_heads=12),
+  "large": Variant(
+    width=1024,
+    depth=24,
+    num_heads=16,
+    target_blocks=(4, 6, 8, 10, 12, 14, 16, 18),
+  ),
+}
+
+
+def parse_encoder_name(name: str) -> tuple[Variant, int]:
+  """Reads an encoder's name, as the original spells it.
+
+  Args:
+    name: `dinov2reg_vit_<variant>_14` (with 4 registers) or
+      `dinov2_vit_<variant>_14` (without), variant a key of VARIANTS.
+
+  Returns:
+    The variant and the number of register tokens.
+
+  Raises:
+    ValueError: The name is not one of these.
+  """
+  match = re.fullmatch(r"dinov2(reg)?_vit_(\w+)_14", name)
+  if not match or match[2] not in VARIANTS:
+    known = [f"dinov2{r}_vit_{v}_14" for r in ("reg", "") for v in VARIANTS]
+    raise ValueError(
+      f"Unknown encoder {name!r}; the known ones are {', '.join(known)}."
+    )
+  return VARIANTS[match[2]], 4 if match[1] else 0
+
+
+@functools.cache
+def _bicubic_matrix(size: int) -> np.ndarray:
+  """(size, 37) weights of DINOv2's bicubic resize of the position table.
+
+  PyTorch's bicubic, not jax.image.resize's: a = -0.75, no antialias, borders
+  clamped, and the source coordinate from the scale (size + 0.1) / 37 that
+  DINOv2 passes to dodge a rounding error. The coordinate is float32 there.
+  """
+  a = -0.75
+  step = np.float32(POSITION_GRID / (size + 0.1))
+  source = step * (np.arange(size, dtype=np.float32) + 0.5) - 0.5
+  floor = np.floor(source)
+  matrix = np.zeros((size, POSITION_GRID))
+  for tap in range(-1, 3):
+    x = np.abs(source - (floor + tap))
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    column = np.clip(floor + tap, 0, POSITION_GRID - 1).astype(int)
+    np.add.at(matrix, (np.arange(size), column), np.where(x <= 1, near, far))
+  return matrix.astype(np.float32)
+
+
+def resize_position_table(
+  table: jax.Array, height: int, width: int
+) -> jax.Array:
+  """Resizes the patch part of the position table to another grid.
+
+  Args:
+    table: (1, 37 * 37, C) float32.
+    height: Rows of the patch grid.
+    width: Columns of the patch grid.
+
+  Returns:
+    (1, height * width, C) float32; the table itself where the grid is 37x37.
+  """
+  if height == width == POSITION_GRID:
+    return table
+  grid = table.reshape(POSITION_GRID, POSITION_GRID, -1)
+  resized = jnp.einsum(
+    "hi,wj,ijc->hwc",
+    _bicubic_matrix(height),
+    _bicubic_matrix(width),
+    grid,
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  return resized.reshape(1, height * width, -1)
+
+
+class LayerNorm(nnx.LayerNorm):
+  """Layer norm with two-pass float32 statistics, as PyTorch computes it."""
+
+  def __init__(self, width: int, *, epsilon: float, dtype, rngs: nnx.Rngs):
+    super().__init__(
+      width, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs
+    )
+
+
+class Mlp(nnx.Module):
+  """C -> hidden -> C with the exact (erf) GELU."""
+
+  def __init__(
+    self, width: int, *, dtype, rngs: nnx.Rngs, kernel_init=None, ratio: int = 4
+  ):
+    linear = functools.partial(linear_layer, dtype=dtype, rngs=rngs)
+    self.fc1 = linear(width, ratio * width, kernel_init=kernel_init)
+    self.fc2 = linear(ratio * width, width, kernel_init=kernel_init)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """(..., C) -> (..., C)."""
+    return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+
+
+def linear_layer(
+  inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs, kernel_init=None
+) -> nnx.Linear:
+  """A linear layer with float32 parameters that computes in `dtype`."""
+  kernel_init = kernel_init or nnx.initializers.truncated_normal(0.02)
+  return nnx.Linear(
+    inputs, outputs, dtype=dtype, kernel_init=kernel_init, rngs=rngs
+  )
+
+
+class SelfAttention(nnx.Module):
+  """Softmax attention over all tokens, scaled by head_dim^-0.5."""
+
+  def __init__(
+    self, width: int, num_heads: int, *, dtype, rngs, kernel_init=None
+  ):
+    linear = functools.partial(
+      linear_layer, dtype=dtype, rngs=rngs, kernel_init=kernel_init
+    )
+    self.num_heads = num_heads
+    self.qkv = linear(width, 3 * width)
+    self.proj = linear(width, width)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """(B, N, C) -> (B, N, C)."""
+    batch, tokens, width = x.shape
+    qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, -1)
+    q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+    out = jax.nn.dot_product_attention(q, k, v)
+    return self.proj(out.reshape(batch, tokens, width))
+
+
+class EncoderBlock(nnx.Module):
+  """x + g1 * attn(LN(x)), then x + g2 * mlp(LN(x)); g is LayerScale."""
+
+  def __init__(self, variant: Variant, *, dtype, rngs: nnx.Rngs):
+    width = variant.width
+    norm = functools.partial(
+      LayerNorm, width, epsilon=LAYER_NORM_EPS, dtype=dtype, rngs=rngs
+    )
+    self.norm1 = norm()
+    self.attn = SelfAttention(width, variant.num_heads, dtype=dtype, rngs=rngs)
+    self.ls1 = nnx.Param(jnp.ones(width))
+    self.norm2 = norm()
+    self.mlp = Mlp(width, dtype=dtype, rngs=rngs)
+    self.ls2 = nnx.Param(jnp.ones(width))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """(B, T, C) -> (B, T, C)."""
+    x = x + self.ls1[...].astype(x.dtype) * self.attn(self.norm1(x))
+    return x + self.ls2[...].astype(x.dtype) * self.mlp(self.norm2(x))
+
+
+class VisionTransformer(nnx.Module):
+  """DINOv2 ViT without its final norm, cut after the last block needed.
+
+  Attributes:
+    variant: Widths and target blocks.
+    num_registers: Register tokens R, 0 or 4.
+    dtype: Compute dtype; parameters are float32.
+    blocks: The blocks that are run.
+  """
+
+  def __init__(
+    self,
+    variant: Variant,
+    num_registers: int = 0,
+    *,
+    num_blocks: int | None = None,
+    dtype: jnp.dtype = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    """Builds a randomly initialised encoder.
+
+    Args:
+      variant: A row of VARIANTS.
+      num_registers: Register tokens.
+      num_blocks: Blocks to build; by default up to the last target block,
+        for no later one has any influence.
+      dtype: Compute dtype.
+      rngs: Source of the initial values.
+    """
+    if num_blocks is None:
+      num_blocks = variant.target_blocks[-1] + 1
+    width = variant.width
+    normal = nnx.initializers.truncated_normal(0.02)
+    self.variant, self.num_registers = variant, num_registers
+    self.dtype = dtype
+    self.patch_embed = linear_layer(
+      PATCH_SIZE * PATCH_SIZE * 3, width, dtype=dtype, rngs=rngs
+    )
+    self.cls_token = nnx.Param(normal(rngs.params(), (1, 1, width)))
+    self.pos_embed = nnx.Param(
+      normal(rngs.params(), (1, 1 + POSITION_GRID**2, width))
+    )
+    self.register_tokens = (
+      nnx.Param(normal(rngs.params(), (1, num_registers, width)))
+      if num_registers
+      else None
+    )
+    self.blocks = nnx.List(
+      EncoderBlock(variant, dtype=dtype, rngs=rngs) for _ in range(num_blocks)
+    )
+
+  def embed(self, images: jax.Array) -> jax.Array:
+    """Images to tokens.
+
+    Args:
+      images: (B, H, W, 3), normalised; H and W multiples of 14.
+
+    Returns:
+      (B, 1 + R + N, C): class token, registers, then patches row by row. The
+      registers carry no position.
+
+    Raises:
+      ValueError: H or W is not a multiple of 14.
+    """
+    batch, height, width, _ = images.shape
+    if height % PATCH_SIZE or width % PATCH_SIZE:
+      raise ValueError(
+        f"Images of {height}x{width} pixels cannot be cut into patches: "
+        f"height and width must be multiples of {PATCH_SIZE}."
+      )
+    rows, columns = height // PATCH_SIZE, width // PATCH_SIZE
+    # A 14x14 convolution of stride 14 is one matrix product over patches.
+    patches = images.reshape(batch, rows, PATCH_SIZE, columns, PATCH_SIZE, 3)
+    patches = patches.transpose(0, 1, 3, 2, 4, 5)
+    x = self.patch_embed(patches.reshape(batch, rows * columns, -1))
+
+    position = self.pos_embed[...]
+    patch_position = resize_position_table(position[:, 1:], rows, columns)
+    x = x + patch_position.astype(self.dtype)
+    prefix = [self.cls_token[...] + position[:, :1]]
+    if self.register_tokens is not None:
+      prefix.append(self.register_tokens[...])
+    prefix = jnp.concatenate(prefix, axis=1).astype(self.dtype)
+    prefix = jnp.broadcast_to(prefix, (batch, *prefix.shape[1:]))
+    return jnp.concatenate([prefix, x], axis=1)
+
+  def __call__(self, images: jax.Array) -> list[jax.Array]:
+    """Runs the encoder.
+
+    Args:
+      images: (B, H, W, 3), normalised; H and W multiples of 14.
+
+    Returns:
+      The output of every block built, each (B, 1 + R + N, C) in `dtype`.
+    """
+    x = self.embed(images)
+    outputs = []
+    for block in self.blocks:
+      x = block(x)
+      outputs.append(x)
+    return outputs
+
+  def target_features(self, images: jax.Array) -> list[jax.Array]:
+    """e0..e7: patch tokens of the target blocks.
+
+    Args:
+      images: (B, H, W, 3), normalised; H and W multiples of 14.
+
+    Returns:
+      Eight arrays (B, N, C), class and register tokens dropped.
+    """
+    outputs = self(images)
+    first_patch = 1 + self.num_registers
+    return [outputs[i][:, first_patch:] for i in self.variant.target_blocks]

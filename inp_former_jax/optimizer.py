@@ -1,0 +1,187 @@
+"""StableAdamW with AMSGrad, and the warm-up cosine schedule of INP-Former.
+
+optax's amsgrad corrects the bias before the maximum and its
+clip_by_block_rms clips something else; both differ from the original.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+class StableAdamState(NamedTuple):
+  """State of `scale_by_stable_adam`.
+
+  Attributes:
+    count: Steps taken, int32 scalar.
+    mu: First moments m, as the parameters.
+    nu: Second moments v, as the parameters.
+    nu_max: Largest v so far (AMSGrad), as the parameters.
+  """
+
+  count: jax.Array
+  mu: optax.Updates
+  nu: optax.Updates
+  nu_max: optax.Updates
+
+
+def scale_by_stable_adam(
+  b1: float = 0.9, b2: float = 0.999, eps: float = 1e-10
+) -> optax.GradientTransformation:
+  """AMSGrad direction with the update clipping of StableAdamW.
+
+  For a gradient g at step t = 1, 2, ...:
+    m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  v_max = max(v_max, v)
+    denominator = sqrt(v_max) / sqrt(1 - b2^t) + eps
+    update = m / denominator / (1 - b1^t) / max(1, RMS(g / denominator))
+  with the RMS per tensor. v_max takes the uncorrected v.
+
+  Wortsman et al., "Stable and low-precision training for large-scale
+  vision-language models", 2023 (Alg. 2); Reddi et al., "On the convergence of
+  Adam and beyond", 2018.
+
+  Args:
+    b1: Decay of the first moment.
+    b2: Decay of the second moment.
+    eps: Added to the denominator.
+
+  Returns:
+    A gradient transformation; the sign and the learning rate come after it.
+  """
+
+  def init(params):
+    # Three copies: donated buffers must not be shared.
+    mu, nu, nu_max = (jax.tree.map(jnp.zeros_like, params) for _ in range(3))
+    return StableAdamState(jnp.zeros([], jnp.int32), mu, nu, nu_max)
+
+  def update(grads, state, params=None):
+    del params
+    count = optax.safe_increment(state.count)
+    mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+    nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+    nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)
+    correction1 = 1 - b1 ** count.astype(jnp.float32)
+    correction2 = 1 - b2 ** count.astype(jnp.float32)
+
+    def direction(g, m, v_max):
+      denominator = jnp.sqrt(v_max) / jnp.sqrt(correction2) + eps
+      rms = jnp.sqrt(jnp.mean(jnp.square(g / denominator)))
+      return m / denominator / (correction1 * jnp.maximum(1.0, rms))
+
+    updates = jax.tree.map(direction, grads, mu, nu_max)
+    return updates, StableAdamState(count, mu, nu, nu_max)
+
+  return optax.GradientTransformation(init, update)
+
+
+def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
+  """Scales by min(1, max_norm / (norm + 1e-6)), as PyTorch does.
+
+  Args:
+    max_norm: Largest global norm of the gradient, > 0.
+
+  Returns:
+    A stateless gradient transformation. (optax's has no 1e-6.)
+  """
+
+  def update(grads, params):
+    del params
+    scale = jnp.minimum(1.0, max_norm / (optax.global_norm(grads) + 1e-6))
+    return jax.tree.map(lambda g: g * scale, grads)
+
+  return optax.stateless(update)
+
+
+def stable_adamw(
+  learning_rate: optax.ScalarOrSchedule,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-10,
+  weight_decay: float = 1e-4,
+) -> optax.GradientTransformation:
+  """StableAdamW: `scale_by_stable_adam`, decoupled decay, learning rate.
+
+  Args:
+    learning_rate: Number, or schedule of the step from 0.
+    b1: Decay of the first moment.
+    b2: Decay of the second moment.
+    eps: Added to the denominator.
+    weight_decay: Decoupled; multiplied by the unclipped learning rate.
+
+  Returns:
+    A gradient transformation; its update needs the parameters.
+  """
+  return optax.chain(
+    scale_by_stable_adam(b1, b2, eps),
+    optax.add_decayed_weights(weight_decay),
+    optax.scale_by_learning_rate(learning_rate),
+  )
+
+
+def warm_cosine(
+  total_steps: int,
+  warmup_steps: int = 100,
+  peak: float = 1e-3,
+  final: float = 1e-4,
+) -> optax.Schedule:
+  """Linear warm-up from 0 to peak, then half a cosine down to final.
+
+  lr_t = linspace(0, peak, warmup)[t], then
+  final + (peak - final) / 2 * (1 + cos(pi i / (total - warmup))).
+
+  Args:
+    total_steps: Steps of the whole run.
+    warmup_steps: Steps of the warm-up, < total_steps.
+    peak: Learning rate after the warm-up.
+    final: Learning rate at the end.
+
+  Returns:
+    A function of the step, counted from 0.
+
+  Raises:
+    ValueError: The warm-up is not shorter than the run.
+  """
+  if not 0 <= warmup_steps < total_steps:
+    raise ValueError(
+      f"A warm-up of {warmup_steps} steps does not fit a run of {total_steps}: "
+      "it must be shorter. Lower config.optimizer.warmup_steps or train longer."
+    )
+
+  def schedule(step):
+    # linspace has its last point at the peak, hence warmup - 1.
+    warmup = peak * step / max(warmup_steps - 1, 1)
+    progress = (step - warmup_steps) / (total_steps - warmup_steps)
+    cosine = final + 0.5 * (peak - final) * (1 + jnp.cos(jnp.pi * progress))
+    return jnp.where(step < warmup_steps, warmup, cosine)
+
+  return schedule
+
+
+def make_optimizer(
+  schedule: optax.Schedule,
+  *,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-10,
+  weight_decay: float = 1e-4,
+  max_norm: float = 0.1,
+) -> optax.GradientTransformation:
+  """The optimizer of INP-Former: clipping, then StableAdamW.
+
+  Args:
+    schedule: Learning rate of a step, as `warm_cosine` gives it.
+    b1: Decay of the first moment.
+    b2: Decay of the second moment.
+    eps: Added to the denominator.
+    weight_decay: Decoupled weight decay.
+    max_norm: Gradients are clipped to this global norm.
+
+  Returns:
+    A gradient transformation; its update needs the parameters.
+  """
+  return optax.chain(
+    clip_by_global_norm(max_norm),
+    stable_adamw(schedule, b1, b2, eps, weight_decay),
+  )

@@ -1,0 +1,62 @@
+"""Images in, anomaly maps and scores out: the one function for all uses."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh
+
+from inp_former_jax import scoring
+from inp_former_jax.data import transforms
+from inp_former_jax.models import vit
+from inp_former_jax.sharding import batch_sharding
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Prediction:
+  """What is said of a batch of images.
+
+  Attributes:
+    anomaly_map: (B, S, S) float32, mean of 1 - cosine, in [0, 2].
+    image_score: (B,) float32, in [0, 2].
+  """
+
+  anomaly_map: jax.Array
+  image_score: jax.Array
+
+
+def make_predict_step(
+  graphdef: nnx.GraphDef,
+  mesh: Mesh,
+  *,
+  size: int = scoring.EVALUATION_SIZE,
+  top_fraction: float = scoring.TOP_FRACTION,
+) -> Callable[[nnx.State, nnx.State, jax.Array], Prediction]:
+  """Builds the jitted prediction function.
+
+  Args:
+    graphdef: Of an `INPFormer`, as `inp_former.split` gives it.
+    mesh: The images are spread over all its devices.
+    size: Side of the anomaly map in pixels.
+    top_fraction: Share of the map's pixels that makes the image score.
+
+  Returns:
+    A function (trainable, frozen, images uint8 (B, H, W, 3)) -> Prediction;
+    it compiles once per shape.
+  """
+
+  def predict_step(trainable, frozen, images):
+    output = nnx.merge(graphdef, trainable, frozen)(
+      transforms.normalise(images)
+    )
+    crop = images.shape[1:3]
+    grid = tuple(side // vit.PATCH_SIZE for side in crop)
+    distance = scoring.group_distance(
+      output.encoder_groups, output.decoder_groups
+    )
+    maps = scoring.anomaly_map(distance, grid, crop, size)
+    return Prediction(maps, scoring.image_score(maps, top_fraction))
+
+  return jax.jit(predict_step, out_shardings=batch_sharding(mesh))

@@ -1,0 +1,186 @@
+"""What a run says while it trains: progress bar, JSONL log, TensorBoard."""
+
+import json
+import pathlib
+import time
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+import rich.console
+import rich.progress
+import tensorboardX
+from ml_collections import ConfigDict
+
+
+class TrainingLog:
+  """Logs every few steps, without waiting for the device in between.
+
+  Writes `log.jsonl`, one object per interval with the means of its steps,
+  and TensorBoard events under `tensorboard/`; shows a progress bar on a
+  terminal, and lines elsewhere. Only the first process writes.
+
+  Attributes:
+    path: The JSONL file.
+  """
+
+  def __init__(
+    self, config: ConfigDict, workdir: pathlib.Path, start: int, total: int
+  ):
+    """Opens the logs of a run.
+
+    Args:
+      config: The run's config; batch_size and log are read.
+      workdir: Where the logs go.
+      start: Steps already taken; later lines of an interrupted run are cut.
+      total: Steps of the whole run.
+    """
+    self.path = workdir / "log.jsonl"
+    self._batch_size = config.batch_size
+    self._every = max(1, config.log.every_steps)
+    self._total, self._start = total, start
+    self._pending: list[Mapping[str, jax.Array]] = []
+    self._writes = jax.process_index() == 0
+    self._tensorboard = None
+    if self._writes:
+      _cut_log(self.path, start)
+      if config.log.tensorboard:
+        folder = str(workdir / "tensorboard")
+        self._tensorboard = tensorboardX.SummaryWriter(
+          folder, purge_step=start + 1
+        )
+    self._console = rich.console.Console()
+    self._bar = rich.progress.Progress(
+      rich.progress.TextColumn("training"),
+      rich.progress.BarColumn(),
+      rich.progress.MofNCompleteColumn(),
+      rich.progress.TextColumn("{task.fields[status]}"),
+      rich.progress.TimeRemainingColumn(),
+      console=self._console,
+      disable=not (self._writes and self._console.is_terminal),
+    )
+    self._task = self._bar.add_task("", total=total, completed=start, status="")
+
+  def __enter__(self) -> "TrainingLog":
+    """Starts the clock and the bar."""
+    self._bar.start()
+    self._time = self._began = time.perf_counter()
+    self._last_step = self._start
+    return self
+
+  def __exit__(self, *exception) -> None:
+    """Closes the bar and the files."""
+    self._bar.stop()
+    if self._tensorboard:
+      self._tensorboard.close()
+
+  def step(
+    self, step: int, metrics: Mapping[str, jax.Array], learning_rate
+  ) -> None:
+    """Takes note of a step.
+
+    Args:
+      step: Steps taken so far.
+      metrics: Scalars of this step, still on the device.
+      learning_rate: Of this step.
+
+    Raises:
+      FloatingPointError: The loss of this interval is not finite.
+    """
+    self._pending.append(metrics)
+    self._last_step, self._learning_rate = step, learning_rate
+    if step % self._every == 0 or step == self._total:
+      self.flush()
+
+  def flush(self) -> None:
+    """Writes what is pending.
+
+    Raises:
+      FloatingPointError: The loss is not finite.
+    """
+    if not self._pending:
+      return
+    pending = jax.device_get(self._pending)
+    now = time.perf_counter()
+    line = {"step": self._last_step}
+    for name in pending[0]:
+      line[name] = float(np.mean([float(m[name]) for m in pending]))
+    line["learning_rate"] = float(self._learning_rate)
+    rate = len(pending) * self._batch_size / max(now - self._time, 1e-9)
+    line["images_per_second"] = round(rate, 2)
+    self._pending, self._time = [], now
+    if not np.isfinite(line["loss"]):
+      raise FloatingPointError(
+        f"The loss is {line['loss']} within the steps up to "
+        f"{self._last_step}; checkpoints saved before are sound. Lower "
+        "config.optimizer.peak_learning_rate, or train in float32: "
+        "--config.model.dtype=float32."
+      )
+    self._write(line)
+
+  def _write(self, line: Mapping[str, float]) -> None:
+    if not self._writes:
+      return
+    with open(self.path, "a", encoding="utf-8") as file:
+      file.write(json.dumps(line) + "\n")
+    if self._tensorboard:
+      for name, value in line.items():
+        self._tensorboard.add_scalar(name, value, line["step"])
+    status = self._status(line)
+    self._bar.update(self._task, completed=line["step"], status=status)
+    if self._bar.disable:
+      self._console.print(
+        f"step {line['step']}/{self._total}  {status}  "
+        f"{self._time_left()} left",
+        highlight=False,
+        soft_wrap=True,
+      )
+
+  def _status(self, line: Mapping[str, float]) -> str:
+    parts = [f"loss {line['loss']:.4f}"]
+    if "coherence_loss" in line:
+      parts.append(
+        f"(mining {line['soft_mining_loss']:.4f}, "
+        f"coherence {line['coherence_loss']:.4f})"
+      )
+    parts.append(f"lr {line['learning_rate']:.2e}")
+    parts.append(f"{line['images_per_second']:.1f} images/s")
+    return "  ".join(parts)
+
+  def _time_left(self) -> str:
+    done = max(self._last_step - self._start, 1)
+    elapsed = time.perf_counter() - self._began
+    seconds = int(elapsed / done * (self._total - self._last_step))
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+  def evaluation(self, step: int, result) -> None:
+    """Writes the mean metrics of an evaluation on the way.
+
+    Args:
+      step: Steps taken so far.
+      result: An `evaluate.Evaluation`.
+    """
+    line = {f"test/{name}": value for name, value in result.mean.items()}
+    if self._writes:
+      with open(self.path, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step} | line) + "\n")
+      if self._tensorboard:
+        for name, value in line.items():
+          self._tensorboard.add_scalar(name, value, step)
+      shown = "  ".join(f"{k[5:]} {v:.4f}" for k, v in line.items())
+      self._console.print(f"step {step}  {shown}", highlight=False)
+    self._time = time.perf_counter()
+
+
+def _cut_log(path: pathlib.Path, start: int) -> None:
+  """Drops what an interrupted run logged after its last checkpoint."""
+  if not path.exists():
+    return
+  kept = []
+  for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+      if json.loads(line)["step"] <= start:
+        kept.append(line + "\n")
+    except ValueError:  # the line that was being written
+      continue
+  path.write_text("".join(kept), encoding="utf-8")

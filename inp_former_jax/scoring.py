@@ -1,0 +1,166 @@
+"""Anomaly map and image score: one small linear operator, then a mean.
+
+The original upsamples the distance map to the crop (bilinear, corners
+aligned), resizes it to the evaluation size (bilinear, half-pixel centres, no
+antialias) and smooths it (5x5 Gaussian of sigma 4, zero padding). All of it
+is linear and separable, hence map = A_rows @ distance @ A_columns.T with
+A = Gaussian @ resize @ upsample, computed once.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inp_former_jax.losses import cosine_similarity
+
+EVALUATION_SIZE = 256
+TOP_FRACTION = 0.01
+GAUSSIAN_SIZE = 5
+GAUSSIAN_SIGMA = 4.0
+
+
+@functools.cache
+def bilinear_matrix(
+  size_in: int, size_out: int, *, align_corners: bool
+) -> np.ndarray:
+  """Bilinear resize of one axis as a matrix, as PyTorch's interpolate.
+
+  Args:
+    size_in: Samples before.
+    size_out: Samples after.
+    align_corners: True puts the first and last samples on each other; False
+      takes half-pixel centres, clamped at the border, without antialias.
+
+  Returns:
+    (size_out, size_in) float64, rows summing to 1.
+  """
+  index = np.arange(size_out)
+  if align_corners:
+    source = index * ((size_in - 1) / max(size_out - 1, 1))
+  else:
+    source = np.maximum((index + 0.5) * (size_in / size_out) - 0.5, 0.0)
+  low = np.minimum(source.astype(int), size_in - 1)
+  fraction = source - low
+  matrix = np.zeros((size_out, size_in))
+  np.add.at(matrix, (index, low), 1.0 - fraction)
+  np.add.at(matrix, (index, np.minimum(low + 1, size_in - 1)), fraction)
+  return matrix
+
+
+def gaussian_matrix(size: int) -> np.ndarray:
+  """Gaussian smoothing of one axis as a (size, size) matrix, zero padding."""
+  offsets = np.arange(GAUSSIAN_SIZE) - GAUSSIAN_SIZE // 2
+  kernel = np.exp(-(offsets**2) / (2 * GAUSSIAN_SIGMA**2))
+  kernel /= kernel.sum()
+  return sum(
+    k * np.eye(size, k=o) for k, o in zip(kernel, offsets, strict=True)
+  )
+
+
+@functools.cache
+def scoring_matrix(patches: int, crop: int, size: int) -> np.ndarray:
+  """The whole of an axis: upsample, resize, smooth.
+
+  Args:
+    patches: Patches along the axis.
+    crop: Pixels of the model's input along the axis.
+    size: Pixels of the anomaly map along the axis.
+
+  Returns:
+    A, (size, patches) float32.
+  """
+  upsample = bilinear_matrix(patches, crop, align_corners=True)
+  resize = bilinear_matrix(crop, size, align_corners=False)
+  return (gaussian_matrix(size) @ resize @ upsample).astype(np.float32)
+
+
+def group_distance(
+  encoder_groups: Sequence[jax.Array], decoder_groups: Sequence[jax.Array]
+) -> jax.Array:
+  """Per-patch distance, the mean over groups of 1 - cos(g, h).
+
+  Args:
+    encoder_groups: Arrays g (B, N, C) float32.
+    decoder_groups: Arrays h of the same shapes.
+
+  Returns:
+    (B, N) in [0, 2]. (The map is linear in it, so that the mean may be taken
+    before the upsampling.)
+  """
+  distances = [
+    1.0 - cosine_similarity(g, h)
+    for g, h in zip(encoder_groups, decoder_groups, strict=True)
+  ]
+  return sum(distances) / len(distances)
+
+
+def anomaly_map(
+  distance: jax.Array,
+  grid: tuple[int, int],
+  crop: tuple[int, int],
+  size: int = EVALUATION_SIZE,
+) -> jax.Array:
+  """Per-patch distances to a smoothed map at evaluation size.
+
+  Args:
+    distance: (B, N): `group_distance`, or the INP distance for zero-shot.
+    grid: Rows and columns of patches, with rows * columns = N.
+    crop: Height and width of the model's input in pixels.
+    size: Side of the map in pixels.
+
+  Returns:
+    (B, size, size) float32, in [0, 2].
+  """
+  rows = scoring_matrix(grid[0], crop[0], size)
+  columns = scoring_matrix(grid[1], crop[1], size)
+  return _separable(rows, distance.reshape(-1, *grid), columns)
+
+
+def full_anomaly_map(
+  distance: jax.Array, grid: tuple[int, int], crop: tuple[int, int]
+) -> jax.Array:
+  """The map at the crop's size, before resizing and smoothing.
+
+  Args:
+    distance: (B, N).
+    grid: Rows and columns of patches.
+    crop: Height and width of the model's input in pixels.
+
+  Returns:
+    (B, height, width) float32.
+  """
+  rows = bilinear_matrix(grid[0], crop[0], align_corners=True)
+  columns = bilinear_matrix(grid[1], crop[1], align_corners=True)
+  return _separable(rows, distance.reshape(-1, *grid), columns)
+
+
+def _separable(rows, distance: jax.Array, columns) -> jax.Array:
+  # Always in float32: the operator is small, and scores are compared closely.
+  return jnp.einsum(
+    "si,bij,tj->bst",
+    rows.astype(np.float32),
+    distance.astype(jnp.float32),
+    columns.astype(np.float32),
+    precision=jax.lax.Precision.HIGHEST,
+  )
+
+
+def image_score(
+  maps: jax.Array, top_fraction: float = TOP_FRACTION
+) -> jax.Array:
+  """Mean of the highest values of a map.
+
+  Args:
+    maps: (B, H, W).
+    top_fraction: Share of the pixels; int(fraction * H * W) are taken, 655
+      of 256 x 256 by default, at least one.
+
+  Returns:
+    (B,).
+  """
+  flat = maps.reshape(maps.shape[0], -1)
+  count = max(1, int(top_fraction * flat.shape[1]))
+  return jnp.mean(jax.lax.top_k(flat, count)[0], axis=-1)

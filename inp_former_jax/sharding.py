@@ -1,0 +1,132 @@
+"""Mesh, shardings of batches and parameters, and what hosts exchange.
+
+One device is the smallest mesh: nothing else distinguishes it from a pod.
+"""
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXES = ("data", "fsdp")
+
+
+def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
+  """A mesh over all devices of all processes.
+
+  Args:
+    data: Devices along the data axis; -1 takes all that are left.
+    fsdp: Devices over which parameters and optimizer state are split; the
+      batch is split over them too.
+
+  Returns:
+    A mesh with the axes `data` and `fsdp`.
+
+  Raises:
+    ValueError: The product is not the number of devices.
+  """
+  count = jax.device_count()
+  if data == -1 and fsdp > 0 and count % fsdp == 0:
+    data = count // fsdp
+  if data < 1 or fsdp < 1 or data * fsdp != count:
+    raise ValueError(
+      f"config.mesh asks for data={data} x fsdp={fsdp} devices; there are "
+      f"{count}. Make the product {count}, or set config.mesh.data=-1."
+    )
+  return jax.make_mesh(
+    (data, fsdp), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2
+  )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """First axis over all devices."""
+  return NamedSharding(mesh, P(AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The whole array on every device."""
+  return NamedSharding(mesh, P())
+
+
+def parameter_shardings(mesh: Mesh, tree):
+  """Shardings for parameters or optimizer state.
+
+  Args:
+    mesh: The mesh.
+    tree: Arrays or `jax.ShapeDtypeStruct`s.
+
+  Returns:
+    The tree with a sharding for every leaf: over `fsdp` along its largest
+    axis that `fsdp` divides, replicated where there is none.
+  """
+  size = mesh.shape["fsdp"]
+
+  def sharding(leaf):
+    axes = sorted(range(leaf.ndim), key=lambda i: leaf.shape[i], reverse=True)
+    for axis in axes:
+      if size > 1 and leaf.shape[axis] % size == 0:
+        spec = [None] * leaf.ndim
+        spec[axis] = "fsdp"
+        return NamedSharding(mesh, P(*spec))
+    return replicated(mesh)
+
+  return jax.tree.map(sharding, tree)
+
+
+def local_batch_size(mesh: Mesh, batch_size: int, field: str) -> int:
+  """This process's share of a global batch.
+
+  Args:
+    mesh: The mesh.
+    batch_size: Global batch size.
+    field: The config field it comes from, for the error.
+
+  Returns:
+    Images per process.
+
+  Raises:
+    ValueError: The devices do not divide the batch.
+  """
+  if batch_size < 1 or batch_size % mesh.size:
+    nearest = max(1, round(batch_size / mesh.size)) * mesh.size
+    raise ValueError(
+      f"{field}={batch_size} cannot be split over {mesh.size} devices; "
+      f"the nearest size that can is {nearest}."
+    )
+  return batch_size // jax.process_count()
+
+
+def to_global(batch: np.ndarray, sharding: NamedSharding) -> jax.Array:
+  """Each process's rows of a batch -> one global array."""
+  return jax.make_array_from_process_local_data(sharding, batch)
+
+
+def to_local(array: jax.Array) -> np.ndarray:
+  """This process's rows of a global batch, in order, as numpy."""
+  if jax.process_count() == 1:
+    return np.asarray(array)
+  shards = {s.index[0].start or 0: s.data for s in array.addressable_shards}
+  return np.concatenate([np.asarray(shards[i]) for i in sorted(shards)])
+
+
+def sum_over_processes(array: np.ndarray) -> np.ndarray:
+  """Sum of an equally shaped host array over all processes."""
+  return gather_processes(array).sum(axis=0)
+
+
+def gather_processes(array: np.ndarray) -> np.ndarray:
+  """Equally shaped host arrays of all processes, stacked on a new axis."""
+  if jax.process_count() == 1:
+    return array[None]
+  from jax.experimental import multihost_utils
+
+  # Bytes travel, for 64-bit numbers would be cut to 32 on the way.
+  gathered = multihost_utils.process_allgather(
+    np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+  )
+  return np.stack(
+    [
+      np.frombuffer(g.tobytes(), array.dtype).reshape(array.shape)
+      for g in np.asarray(gathered)
+    ]
+  )

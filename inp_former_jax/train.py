@@ -1,0 +1,182 @@
+"""Training: reads top to bottom like a table of contents."""
+
+import os
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from ml_collections import ConfigDict
+
+from inp_former_jax import checkpoint, evaluate, experiment, losses, sharding
+from inp_former_jax.data import loader, transforms
+from inp_former_jax.predict import make_predict_step
+from inp_former_jax.progress import TrainingLog
+from inp_former_jax.report import write_report
+
+State = tuple[nnx.State, optax.OptState]  # trainable part, optimizer's state
+
+
+def make_train_step(
+  graphdef: nnx.GraphDef,
+  optimizer: optax.GradientTransformation,
+  *,
+  gamma: float = 3.0,
+  coherence_weight: float = 0.2,
+  normalise: Callable[[jax.Array], jax.Array] = transforms.normalise,
+) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
+  """Builds one step of training, to be jitted with its state donated.
+
+  The encoder is an argument without gradient.
+
+  Args:
+    graphdef: Of an `INPFormer`, as `inp_former.split` gives it.
+    optimizer: Its update takes the parameters.
+    gamma: Exponent of the soft mining weight.
+    coherence_weight: lambda.
+    normalise: From the images of a batch to the model's input.
+
+  Returns:
+    A function (state, frozen, images uint8 (B, H, W, 3)) -> (state, metrics);
+    the metrics are scalars: loss, its parts, and the norm of the gradient
+    before clipping.
+  """
+
+  def loss_fn(trainable, frozen, images):
+    output = nnx.merge(graphdef, trainable, frozen)(normalise(images))
+    return losses.total_loss(
+      output, gamma=gamma, coherence_weight=coherence_weight
+    )
+
+  def train_step(state, frozen, images):
+    trainable, opt_state = state
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(trainable, frozen, images)
+    updates, opt_state = optimizer.update(grads, opt_state, trainable)
+    metrics["gradient_norm"] = optax.global_norm(grads)
+    return (optax.apply_updates(trainable, updates), opt_state), metrics
+
+  return train_step
+
+
+def num_steps(config: ConfigDict, num_records: int) -> int:
+  """Steps of the whole run: `config.steps`, or else `config.epochs`."""
+  total = config.steps or config.epochs * loader.steps_per_epoch(
+    num_records, config.batch_size
+  )
+  if total < 1:
+    raise ValueError(
+      f"config.steps={config.steps} and config.epochs={config.epochs} make no "
+      "training step; set one of them above 0."
+    )
+  return total
+
+
+def train_and_evaluate(
+  config: ConfigDict, workdir: str | os.PathLike
+) -> evaluate.Evaluation:
+  """Trains, or goes on training, then evaluates.
+
+  Args:
+    config: As `configs/common.py` describes it.
+    workdir: Folder for checkpoints, logs and results. A run that was stopped
+      goes on when it is started again with the same config and workdir, and
+      ends with the very parameters of an uninterrupted run.
+
+  Returns:
+    The metrics of the test set.
+
+  Raises:
+    DataError: The data set, or one of its files; named.
+    CheckpointError: The workdir, or a checkpoint of another run.
+    ValueError: A field of the config.
+  """
+  # 1. Data, mesh, and the checks that need no model.
+  workdir = checkpoint.prepare_workdir(workdir, needed=0)
+  mesh = sharding.make_mesh(**config.mesh)
+  sharding.local_batch_size(mesh, config.batch_size, "config.batch_size")
+  preprocessing = experiment.preprocessing(config)
+  dataset = experiment.read_dataset(config, workdir)
+  evaluate.require_test_images(dataset)
+  total_steps = num_steps(config, len(dataset.train))
+  batches = loader.training_batches(
+    dataset.train,
+    preprocessing,
+    batch_size=config.batch_size,
+    seed=config.seed,
+    num_workers=config.data.num_workers,
+    num_threads=config.data.num_threads,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+
+  # 2. Model, optimizer, and the two compiled functions.
+  model = experiment.create_model(config, mesh)
+  schedule = experiment.make_schedule(config, total_steps)
+  optimizer = experiment.make_optimizer(config, schedule)
+  abstract_opt = jax.eval_shape(optimizer.init, model.trainable)
+  shardings = sharding.parameter_shardings(
+    mesh, (model.trainable, abstract_opt)
+  )
+  init = jax.jit(optimizer.init, out_shardings=shardings[1])
+  state = (model.trainable, init(model.trainable))
+  train_step = jax.jit(
+    make_train_step(model.graphdef, optimizer, **config.loss),
+    donate_argnums=0,
+    out_shardings=(shardings, sharding.replicated(mesh)),
+  )
+  predict_step = make_predict_step(
+    model.graphdef,
+    mesh,
+    size=config.evaluation.size,
+    top_fraction=config.evaluation.top_fraction,
+  )
+
+  def evaluate_now(trainable, step):
+    return evaluate.evaluate(
+      predict_step, trainable, model.frozen, dataset, config, mesh, step=step
+    )
+
+  # 3. Where to start. In this order:
+  #    (a) the newest checkpoint of the workdir, which must be of this config
+  #        and this encoder;
+  #    (b) the beginning.
+  state_bytes = sum(x.nbytes for x in jax.tree.leaves(state))
+  checkpoint.prepare_workdir(workdir, needed=2 * state_bytes + 50_000_000)
+  checkpointer = checkpoint.Checkpointer(
+    workdir / "checkpoints",
+    experiment.identity(config, model.encoder_sha256),
+    keep=config.checkpoint.keep,
+  )
+  start = checkpointer.latest_step or 0
+  if start:
+    *state, position = checkpointer.restore(
+      *checkpoint.abstract(state, shardings)
+    )
+    batches.set_state(position)
+  state = tuple(state)
+  del model.trainable  # donated by the first step
+
+  # 4. The loop.
+  image_sharding = sharding.batch_sharding(mesh)
+  with TrainingLog(config, workdir, start, total_steps) as log:
+    for step in range(start + 1, total_steps + 1):
+      images = sharding.to_global(next(batches)["image"], image_sharding)
+      state, metrics = train_step(state, model.frozen, images)
+      log.step(step, metrics, learning_rate=schedule(np.float32(step - 1)))
+      if _due(step, config.checkpoint.every_steps) or step == total_steps:
+        log.flush()  # a loss that is not finite must not be saved
+        checkpointer.save(step, *state, batches.get_state())
+      if _due(step, config.evaluation.every_steps) and step < total_steps:
+        log.evaluation(step, evaluate_now(state[0], step))
+  checkpointer.wait()
+  checkpointer.close()
+
+  # 5. The result.
+  result = evaluate_now(state[0], total_steps)
+  write_report(result, config, workdir)
+  return result
+
+
+def _due(step: int, every: int) -> bool:
+  return every > 0 and step % every == 0

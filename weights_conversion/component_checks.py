@@ -1,0 +1,90 @@
+"""Checks of optimizer, preprocessing and metrics; see verify.py."""
+
+import re
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from PIL import Image
+
+from inp_former_jax import metrics, optimizer
+from inp_former_jax.data import transforms
+from weights_conversion.reference import (
+  BLOCK,
+  EXACT_METRIC,
+  STREAMING_METRIC,
+  Comparison,
+  Result,
+)
+
+
+def check_optimizer(compare: Comparison) -> Iterator[Result]:
+  """StableAdamW alone: the trajectory of some tensors."""
+  ref = compare.reference
+  adamw = optimizer.stable_adamw(
+    float(ref["lr"]),
+    float(ref["b1"]),
+    float(ref["b2"]),
+    float(ref["eps"]),
+    float(ref["weight_decay"]),
+  )
+  tensors = sorted(k for k in ref if k.startswith("init_"))
+  params = [jnp.asarray(ref[k]) for k in tensors]
+  state = adamw.init(params)
+  for t in range(sum(bool(re.fullmatch(r"grad_\d+_0", k)) for k in ref)):
+    indices = range(len(params))
+    grads = [jnp.asarray(ref[f"grad_{t:02d}_{i}"]) for i in indices]
+    updates, state = adamw.update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+    for i in indices:
+      yield from compare(f"param_{t:02d}_{i}", params[i], BLOCK, relative=True)
+
+
+def check_preprocessing(compare: Comparison) -> Iterator[Result]:
+  """Images and masks, bit for bit."""
+  ref = compare.reference
+  resize, crop = int(ref["resize"]), int(ref["crop"])
+  preprocessing = transforms.Preprocessing((resize, resize), (crop, crop))
+  for key, array in ref.items():
+    if match := re.fullmatch(r"image_(\d+)", key):
+      image = transforms.resize_and_crop(Image.fromarray(array), preprocessing)
+      image = transforms.normalise(np.asarray(image)).transpose(2, 0, 1)
+      yield from compare(f"pre_{match[1]}", image, 0)
+    if match := re.fullmatch(r"mask_(\d+)", key):
+      yield from _check_mask(compare, match[1], preprocessing)
+
+
+def _check_mask(compare, index, preprocessing) -> Iterator[Result]:
+  mask = Image.fromarray(compare.reference[f"mask_{index}"])
+  mask = np.asarray(transforms.resize_and_crop(mask, preprocessing))
+  scaled = mask[None].astype(np.float32) / 255
+  yield from compare(f"mask_pre_{index}", scaled, 0)
+  for key in compare.reference:
+    if match := re.fullmatch(rf"mask_eval(\d+)_{index}", key):
+      evaluated = transforms.binary_mask(mask, int(match[1]))
+      yield from compare(key, evaluated, 0)
+
+
+def check_metrics(compare: Comparison) -> Iterator[Result]:
+  """Exact metrics against the reference, streaming against exact ones."""
+  ref = compare.reference
+  maps, masks = ref["anomaly_maps"], ref["masks"] > 0
+  image = metrics.image_metrics(ref["labels"], ref["image_scores"])
+  exact = metrics.exact_pixel_metrics(maps, masks)
+  histograms = metrics.PixelHistograms()
+  # Metrics depend on the order of the scores only; the grid is [0, 2].
+  histograms.add(2 * (maps - maps.min()) / np.ptp(maps), masks)
+  streaming = histograms.metrics()
+  for name in ("auroc", "ap", "f1max"):
+    yield from compare(f"i_{name}", image[f"image_{name}"], EXACT_METRIC)
+    yield from compare(f"p_{name}", exact[f"pixel_{name}"], EXACT_METRIC)
+  # The reference's curve has 5,000 thresholds.
+  curve = metrics.aupro(maps, masks, num_thresholds=5000)
+  yield from compare("aupro_exact", curve, EXACT_METRIC)
+  for name, value in streaming.items():
+    yield Result(
+      f"{compare.path.name}: streaming {name} against exact",
+      abs(value - exact[name]),
+      STREAMING_METRIC,
+    )
