@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import jax
 import numpy as np
+import optax
 import rich.console
 import rich.progress
 import tensorboardX
@@ -25,19 +26,26 @@ class TrainingLog:
   """
 
   def __init__(
-    self, config: ConfigDict, workdir: pathlib.Path, start: int, total: int
+    self,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    schedule: optax.Schedule,
+    start: int,
+    total: int,
   ):
     """Opens the logs of a run.
 
     Args:
       config: The run's config; batch_size and log are read.
       workdir: Where the logs go.
+      schedule: Learning rate of a step, counted from 0.
       start: Steps already taken; later lines of an interrupted run are cut.
       total: Steps of the whole run.
     """
     self.path = workdir / "log.jsonl"
     self._batch_size = config.batch_size
     self._every = max(1, config.log.every_steps)
+    self._schedule = schedule
     self._total, self._start = total, start
     self._pending: list[Mapping[str, jax.Array]] = []
     self._writes = jax.process_index() == 0
@@ -74,21 +82,18 @@ class TrainingLog:
     if self._tensorboard:
       self._tensorboard.close()
 
-  def step(
-    self, step: int, metrics: Mapping[str, jax.Array], learning_rate
-  ) -> None:
+  def step(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
     """Takes note of a step.
 
     Args:
       step: Steps taken so far.
       metrics: Scalars of this step, still on the device.
-      learning_rate: Of this step.
 
     Raises:
       FloatingPointError: The loss of this interval is not finite.
     """
     self._pending.append(metrics)
-    self._last_step, self._learning_rate = step, learning_rate
+    self._last_step = step
     if step % self._every == 0 or step == self._total:
       self.flush()
 
@@ -105,7 +110,7 @@ class TrainingLog:
     line = {"step": self._last_step}
     for name in pending[0]:
       line[name] = float(np.mean([float(m[name]) for m in pending]))
-    line["learning_rate"] = float(self._learning_rate)
+    line["learning_rate"] = float(self._schedule(self._last_step - 1))
     rate = len(pending) * self._batch_size / max(now - self._time, 1e-9)
     line["images_per_second"] = round(rate, 2)
     self._pending, self._time = [], now

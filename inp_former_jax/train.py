@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 
 import jax
-import numpy as np
 import optax
 from flax import nnx
 from ml_collections import ConfigDict
@@ -159,11 +158,11 @@ def train_and_evaluate(
 
   # 4. The loop.
   image_sharding = sharding.batch_sharding(mesh)
-  with TrainingLog(config, workdir, start, total_steps) as log:
+  with TrainingLog(config, workdir, schedule, start, total_steps) as log:
     for step in range(start + 1, total_steps + 1):
       images = sharding.to_global(next(batches)["image"], image_sharding)
       state, metrics = train_step(state, model.frozen, images)
-      log.step(step, metrics, learning_rate=schedule(np.float32(step - 1)))
+      log.step(step, metrics)
       if _due(step, config.checkpoint.every_steps) or step == total_steps:
         log.flush()  # a loss that is not finite must not be saved
         checkpointer.save(step, *state, batches.get_state())

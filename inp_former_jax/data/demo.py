@@ -79,6 +79,8 @@ def make_sample(
     defect_rng = np.random.default_rng([*entropy, number])
     spoilt, coverage = part_module.DEFECTS[defect](part, defect_rng)
     mask = coverage > _VISIBLE
+    # kept in float32, or pixels outside the mask might round the other way
+    spoilt = spoilt.astype(np.float32)
     radiance = np.where(mask[..., None], spoilt, radiance)
   exposure = np.clip(radiance * gain + noise, 0.0, 1.0)
   image = (255.0 * exposure + 0.5).astype(np.uint8)

@@ -109,6 +109,9 @@ def _weave(
   warp, weft = cloth.warp, cloth.weft
   over_warp = (1 - 2 * (warp.index % 2)) * np.cos(np.pi * (warp.along - 0.5))
   over_weft = (2 * (weft.index % 2) - 1) * np.cos(np.pi * (weft.along - 0.5))
+  # a thread lies flat where the one that it should cross is gone
+  over_warp = over_warp * (0.3 + 0.7 * keep_weft)
+  over_weft = over_weft * (0.3 + 0.7 * keep_warp)
   round_warp = np.sqrt(np.clip(1.0 - warp.across**2, 0.0, 1.0))
   round_weft = np.sqrt(np.clip(1.0 - weft.across**2, 0.0, 1.0))
   height_warp = 0.5 * round_warp + 0.5 * over_warp

@@ -28,7 +28,7 @@ def records(tmp_path):
 
 
 @pytest.fixture
-def test_records(records, tmp_path):
+def mixed_records(records, tmp_path):
   """The third image has a mask, the fifth is defective without a mask."""
   mask = np.zeros((16, 16), np.uint8)
   mask[:8] = 255
@@ -187,8 +187,8 @@ def test_a_closed_iterator_says_so(records):
 
 
 @pytest.mark.parametrize("num_workers", [0, 3])
-def test_evaluation_is_in_order_and_padded(test_records, num_workers):
-  batches = list(evaluation(test_records, num_workers=num_workers))
+def test_evaluation_is_in_order_and_padded(mixed_records, num_workers):
+  batches = list(evaluation(mixed_records, num_workers=num_workers))
   shapes = {
     "image": ((4, 14, 28, 3), np.uint8),
     "mask": ((4, 8, 8), np.bool_),
@@ -214,9 +214,11 @@ def test_evaluation_is_in_order_and_padded(test_records, num_workers):
 
 
 @pytest.mark.parametrize("process_count", [2, 4])
-def test_evaluation_is_split_over_processes(test_records, process_count):
+def test_evaluation_is_split_over_processes(mixed_records, process_count):
   parts = [
-    list(evaluation(test_records, process_index=i, process_count=process_count))
+    list(
+      evaluation(mixed_records, process_index=i, process_count=process_count)
+    )
     for i in range(process_count)
   ]
   assert {len(part) for part in parts} == {6}
@@ -224,15 +226,15 @@ def test_evaluation_is_split_over_processes(test_records, process_count):
   assert sorted(indices) == [-1, *range(NUM_RECORDS)]
 
 
-def test_more_workers_than_batches(test_records):
-  batches = list(evaluation(test_records[:3], num_workers=4))
+def test_more_workers_than_batches(mixed_records):
+  batches = list(evaluation(mixed_records[:3], num_workers=4))
   assert [batch["index"].tolist() for batch in batches] == [[0, 1, 2, -1]]
 
 
-def test_mask_of_another_size_is_named(test_records, tmp_path):
+def test_mask_of_another_size_is_named(mixed_records, tmp_path):
   Image.new("L", (16, 15), 255).save(tmp_path / "mask.png")
   with pytest.raises(DataError, match="mask.png is 16x15.*02.png is 16x16"):
-    list(evaluation(test_records))
+    list(evaluation(mixed_records))
 
 
 def test_nothing_to_evaluate():

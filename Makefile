@@ -1,0 +1,33 @@
+# Two commands set everything up on a machine that has Python and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-all lint clean
+
+# Environment, install, the main job on procedural parts, results.
+demo: $(VENV)/installed
+	$(BIN)/python -m inp_former_jax.main --config=configs/demo.py \
+	  --workdir=workdir/demo
+	@echo "Look at workdir/demo/grid.png"
+
+# Environment, install, the test suite.
+test: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+# The slow tests as well.
+test-all: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow" $(PYTEST_ARGS)
+
+lint: $(VENV)/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) workdir build *.egg-info
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@

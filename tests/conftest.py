@@ -1,0 +1,86 @@
+"""Shared fixtures: tiny real files and a config that trains in seconds."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import demo as demo_config
+from inp_former_jax.data import demo
+
+ROOT = pathlib.Path(__file__).parents[1]
+GOLDENS = pathlib.Path(__file__).parent / "goldens"
+
+
+@pytest.fixture(scope="session")
+def dataset_root(tmp_path_factory) -> pathlib.Path:
+  """A small demo data set: 3 categories, 6 train and 6 test images each."""
+  root = tmp_path_factory.mktemp("data") / "parts"
+  return demo.write_demo_dataset(
+    root, seed=3, image_size=96, train=6, test_good=2, test_per_defect=1
+  )
+
+
+@pytest.fixture
+def config(dataset_root) -> ConfigDict:
+  """The demo's config, cut down to a few steps at 70 pixels."""
+  return tiny_config(dataset_root)
+
+
+def tiny_config(root: pathlib.Path) -> ConfigDict:
+  config = demo_config.get_config()
+  config.data.layout = "mvtec"
+  config.data.root = str(root)
+  config.data.resize = 80
+  config.data.crop = 70
+  config.batch_size = 4
+  config.evaluation.batch_size = 4
+  config.evaluation.size = 64
+  config.evaluation.grid_images = 3
+  config.steps = 4
+  config.log.every_steps = 1
+  config.log.tensorboard = False
+  config.checkpoint.every_steps = 2
+  return config
+
+
+def overrides(config: ConfigDict, prefix: str = "config") -> list[str]:
+  """A config as command line flags."""
+  flags = []
+  for key, value in config.items():
+    name = f"{prefix}.{key}"
+    if isinstance(value, ConfigDict):
+      flags += overrides(value, name)
+    else:
+      flags.append(f"--{name}={value}")
+  return flags
+
+
+def main_command(config: ConfigDict, workdir, *extra: str) -> list[str]:
+  """The main entry, as a user types it."""
+  return [
+    sys.executable,
+    "-m",
+    "inp_former_jax.main",
+    f"--config={ROOT / 'configs' / 'demo.py'}",
+    f"--workdir={workdir}",
+    *overrides(config),
+    *extra,
+  ]
+
+
+def run_main(
+  config: ConfigDict, workdir, *extra: str, devices: int = 1
+) -> subprocess.CompletedProcess:
+  """Runs the main entry to its end."""
+  return subprocess.run(
+    main_command(config, workdir, *extra),
+    cwd=ROOT,
+    env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
