@@ -19,7 +19,19 @@ _MODE = flags.DEFINE_enum(
   "train (or resume) and evaluate; or evaluate the newest checkpoint.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
-  "distributed", False, "Initialise jax.distributed: one process per host."
+  "distributed",
+  False,
+  "One process per host: initialise jax.distributed. On TPU pods and under "
+  "Slurm it finds out the rest; elsewhere give the next three flags as well.",
+)
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "HOST:PORT of the first process."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "Number of processes."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  "process_id", None, "Number of this process, from 0."
 )
 flags.mark_flags_as_required(["config", "workdir"])
 
@@ -31,7 +43,9 @@ def main(argv: list[str]) -> None:
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # orbax tells much at INFO
   if _DISTRIBUTED.value:
-    jax.distributed.initialize()
+    jax.distributed.initialize(
+      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    )
   # Imported late: the first use of a device must come after the line above.
   from inp_former_jax import evaluate, train
 

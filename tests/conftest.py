@@ -11,7 +11,13 @@ from ml_collections import ConfigDict
 from configs import demo as demo_config
 from inp_former_jax.data import demo
 
+# Most of a test's time is compilation: what one test (or its subprocess) has
+# compiled, the next one loads. Nothing above imports jax.
 ROOT = pathlib.Path(__file__).parents[1]
+os.environ.setdefault(
+  "JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 
 

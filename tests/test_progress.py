@@ -1,0 +1,59 @@
+import json
+
+import numpy as np
+import pytest
+
+from inp_former_jax.progress import TrainingLog
+
+
+def metrics(loss: float) -> dict[str, np.ndarray]:
+  return {
+    "loss": np.float32(loss),
+    "soft_mining_loss": np.float32(loss / 2),
+    "coherence_loss": np.float32(loss),
+  }
+
+
+def lines(workdir):
+  text = (workdir / "log.jsonl").read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def test_lines_hold_means_over_an_interval(config, tmp_path, capsys):
+  config.log.every_steps = 2
+  with TrainingLog(config, tmp_path, lambda t: 0.1 * t, 0, 5) as log:
+    for step in range(1, 6):
+      log.step(step, metrics(float(step)))
+  assert [line["step"] for line in lines(tmp_path)] == [2, 4, 5]
+  assert [line["loss"] for line in lines(tmp_path)] == [1.5, 3.5, 5.0]
+  assert lines(tmp_path)[0]["learning_rate"] == pytest.approx(0.1)
+  output = capsys.readouterr().out
+  assert "step 4/5" in output and "coherence 3.5" in output
+  assert "images/s" in output and "left" in output
+
+
+def test_resuming_cuts_later_lines_and_half_lines(config, tmp_path):
+  with TrainingLog(config, tmp_path, lambda t: 0.0, 0, 5) as log:
+    for step in range(1, 5):
+      log.step(step, metrics(1.0))
+  with open(tmp_path / "log.jsonl", "a") as file:
+    file.write('{"step": 5, "lo')
+  with TrainingLog(config, tmp_path, lambda t: 0.0, 2, 5) as log:
+    log.step(3, metrics(9.0))
+  assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
+  assert lines(tmp_path)[-1]["loss"] == 9.0
+
+
+def test_loss_that_is_not_finite_is_an_error(config, tmp_path):
+  with TrainingLog(config, tmp_path, lambda t: 0.0, 0, 5) as log:
+    with pytest.raises(FloatingPointError, match="steps up to 1"):
+      log.step(1, metrics(float("nan")))
+  assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_tensorboard_events_are_written(config, tmp_path):
+  config.log.tensorboard = True
+  with TrainingLog(config, tmp_path, lambda t: 0.0, 0, 5) as log:
+    log.step(1, metrics(1.0))
+  events = list((tmp_path / "tensorboard").glob("events.*"))
+  assert events and events[0].stat().st_size > 100
