@@ -59,11 +59,7 @@ class TrainingLog:
         )
     self._console = rich.console.Console()
     self._bar = rich.progress.Progress(
-      rich.progress.TextColumn("training"),
-      rich.progress.BarColumn(),
-      rich.progress.MofNCompleteColumn(),
-      rich.progress.TextColumn("{task.fields[status]}"),
-      rich.progress.TimeRemainingColumn(),
+      *_columns(self._console.width),
       console=self._console,
       disable=not (self._writes and self._console.is_terminal),
     )
@@ -94,6 +90,7 @@ class TrainingLog:
     """
     self._pending.append(metrics)
     self._last_step = step
+    self._bar.update(self._task, completed=step)
     if step % self._every == 0 or step == self._total:
       self.flush()
 
@@ -131,8 +128,8 @@ class TrainingLog:
     if self._tensorboard:
       for name, value in line.items():
         self._tensorboard.add_scalar(name, value, line["step"])
-    status = self._status(line)
-    self._bar.update(self._task, completed=line["step"], status=status)
+    status = _status(line)
+    self._bar.update(self._task, status=status)
     if self._bar.disable:
       self._console.print(
         f"step {line['step']}/{self._total}  {status}  "
@@ -140,17 +137,6 @@ class TrainingLog:
         highlight=False,
         soft_wrap=True,
       )
-
-  def _status(self, line: Mapping[str, float]) -> str:
-    parts = [f"loss {line['loss']:.4f}"]
-    if "coherence_loss" in line:
-      parts.append(
-        f"(mining {line['soft_mining_loss']:.4f}, "
-        f"coherence {line['coherence_loss']:.4f})"
-      )
-    parts.append(f"lr {line['learning_rate']:.2e}")
-    parts.append(f"{line['images_per_second']:.1f} images/s")
-    return "  ".join(parts)
 
   def _time_left(self) -> str:
     done = max(self._last_step - self._start, 1)
@@ -175,6 +161,28 @@ class TrainingLog:
       shown = "  ".join(f"{k[5:]} {v:.4f}" for k, v in line.items())
       self._console.print(f"step {step}  {shown}", highlight=False)
     self._time = time.perf_counter()
+
+
+def _columns(width: int) -> list[rich.progress.ProgressColumn]:
+  """Columns of the progress bar; the bar itself needs a wide terminal."""
+  return [
+    *([rich.progress.BarColumn(12)] if width >= 100 else []),
+    rich.progress.MofNCompleteColumn(),
+    rich.progress.TextColumn("{task.fields[status]}"),
+    rich.progress.TimeRemainingColumn(compact=True),
+  ]
+
+
+def _status(line: Mapping[str, float]) -> str:
+  parts = [f"loss {line['loss']:.4f}"]
+  if "coherence_loss" in line:
+    parts.append(
+      f"(mining {line['soft_mining_loss']:.4f}, "
+      f"coherence {line['coherence_loss']:.4f})"
+    )
+  parts.append(f"lr {line['learning_rate']:.1e}")
+  parts.append(f"{line['images_per_second']:.1f} img/s")
+  return " ".join(parts)
 
 
 def _cut_log(path: pathlib.Path, start: int) -> None:

@@ -8,6 +8,7 @@ import typing
 
 import jax
 import numpy as np
+import rich.box
 import rich.console
 import rich.table
 from ml_collections import ConfigDict
@@ -43,6 +44,8 @@ def write_report(
   if jax.process_index() != 0:
     return
   console = rich.console.Console()
+  if not console.is_terminal:
+    console.width = max(console.width, 100)  # a log file has room
   console.print(table(result))
   _write(workdir / "metrics.json", _json(result, config))
   _write_csv(workdir / "metrics.csv", result)
@@ -63,9 +66,11 @@ def table(result: "Evaluation") -> rich.table.Table:
   Returns:
     A table; its caption says what was left out of which metric.
   """
-  view = rich.table.Table(title=f"Test set after {result.step} steps, in %")
+  view = rich.table.Table(
+    title=f"Test set after {result.step} steps, in %", box=rich.box.SIMPLE_HEAD
+  )
   view.add_column("category", no_wrap=True)
-  view.add_column("normal +\ndefective", justify="right")
+  view.add_column("normal +\ndefective", justify="right", no_wrap=True)
   for heading in COLUMNS.values():
     view.add_column(heading, justify="right")
   notes = []

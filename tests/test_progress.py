@@ -29,7 +29,7 @@ def test_lines_hold_means_over_an_interval(config, tmp_path, capsys):
   assert lines(tmp_path)[0]["learning_rate"] == pytest.approx(0.1)
   output = capsys.readouterr().out
   assert "step 4/5" in output and "coherence 3.5" in output
-  assert "images/s" in output and "left" in output
+  assert "img/s" in output and "left" in output
 
 
 def test_resuming_cuts_later_lines_and_half_lines(config, tmp_path):
