@@ -138,7 +138,7 @@ def warm_cosine(
     final: Learning rate at the end.
 
   Returns:
-    A function of the step, counted from 0.
+    A function of the step, counted from 0; it stays at final after the end.
 
   Raises:
     ValueError: The warm-up is not shorter than the run.
@@ -153,6 +153,7 @@ def warm_cosine(
     # linspace has its last point at the peak, hence warmup - 1.
     warmup = peak * step / max(warmup_steps - 1, 1)
     progress = (step - warmup_steps) / (total_steps - warmup_steps)
+    progress = jnp.minimum(progress, 1.0)
     cosine = final + 0.5 * (peak - final) * (1 + jnp.cos(jnp.pi * progress))
     return jnp.where(step < warmup_steps, warmup, cosine)
 

@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import pathlib
-import pickle
-import zipfile
 from collections.abc import Mapping
 
 import jax
@@ -87,20 +85,14 @@ def read_arrays(path: pathlib.Path) -> Mapping[str, np.ndarray]:
     raise ValueError(f"{path}: weights are read from .npz or .pth files only.")
   try:
     if suffix == ".npz":
-      with np.load(path, allow_pickle=False) as file:
+      # np.load leaves a file that it opened itself open where it fails.
+      with open(path, "rb") as f, np.load(f, allow_pickle=False) as file:
         return {key: file[key] for key in file.files}
     return _read_torch(path)
   except ImportError:
     raise
-  except (
-    ValueError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    KeyError,
-    zipfile.BadZipFile,
-    pickle.UnpicklingError,
-  ) as error:
+  # A damaged file raises nearly anything: zlib.error, TokenError, IndexError.
+  except Exception as error:
     reason = str(error).split("\n")[0] or type(error).__name__
     raise ValueError(
       f"{path} cannot be read as a {suffix} file of weights ({reason}). "
@@ -124,7 +116,7 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     raise ValueError(f"entries that are not tensors: {', '.join(wrong[:5])}")
   return {
     # numpy has no bfloat16.
-    key: (v.float() if v.dtype == torch.bfloat16 else v).numpy()
+    key: (v.float() if v.dtype == torch.bfloat16 else v).detach().numpy()
     for key, v in loaded.items()
   }
 

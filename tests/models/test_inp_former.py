@@ -16,6 +16,7 @@ from tests.conftest import GOLDENS
 from weights_conversion.inp_former import load_model
 
 TINY = vit.VARIANTS["tiny"]
+SHORT = vit.Variant(width=48, depth=2, num_heads=3, target_blocks=(0, 1))
 WIDTH, HEADS = 12, 3
 
 
@@ -37,9 +38,10 @@ def model(arrays) -> INPFormer:
 
 
 @functools.cache
-def start_model(use_inps=True) -> INPFormer:
-  make = lambda: INPFormer(TINY, 4, use_inps=use_inps, rngs=nnx.Rngs(0))  # noqa: E731
-  return nnx.jit(make)()
+def start_model(use_inps=True, dtype=jnp.float32) -> INPFormer:
+  """A short model at its start values."""
+  options = {"use_inps": use_inps, "dtype": dtype}
+  return INPFormer(SHORT, 4, rngs=nnx.Rngs(0), **options)
 
 
 @nnx.jit
@@ -97,37 +99,21 @@ def test_output_shapes_and_dtypes(dtype):
   assert output.extractor_attention.dtype == dtype
 
 
-@pytest.mark.parametrize("name", ["small", "base", "large"])
-def test_published_variants_by_shape(name):
-  variant = vit.VARIANTS[name]
-
-  def run(images):
-    model = INPFormer(variant, 4, num_prototypes=5, rngs=nnx.Rngs(0))
-    assert len(model.decoder) == 8
-    return model(images)
-
-  images = jax.ShapeDtypeStruct((1, 392, 392, 3), jnp.float32)
-  output = jax.eval_shape(run, images)
-  for group in output.encoder_groups + output.decoder_groups:
-    assert group.shape == (1, 28 * 28, variant.width)
-  assert output.inps.shape == (1, 5, variant.width)
-
-
-def test_bfloat16_stays_near_float32_and_keeps_float32_parameters(arrays):
-  half = load_model(arrays, "goldens", jnp.bfloat16)
-  for leaf in jax.tree.leaves(nnx.state(half)):
+def test_bfloat16_stays_near_float32_and_keeps_float32_parameters():
+  for leaf in jax.tree.leaves(nnx.state(start_model(dtype=jnp.bfloat16))):
     assert leaf.dtype == jnp.float32
-  images = random_images()
-  low = forward(half, images)
-  high = forward(load_model(arrays, "goldens"), images)
+  low, high = (
+    forward(start_model(dtype=dtype), random_images())
+    for dtype in (jnp.bfloat16, jnp.float32)
+  )
   for a, b in zip(
     low.encoder_groups + low.decoder_groups,
     high.encoder_groups + high.decoder_groups,
     strict=True,
   ):
-    # 2^-9 per rounding, through ten encoder and eight decoder blocks.
+    # 2^-9 per rounding, through two encoder and two decoder blocks.
     error = jnp.linalg.norm(a - b) / jnp.linalg.norm(b)
-    assert 0 < error < 0.05
+    assert 0 < error < 0.03
 
 
 def test_trainable_part_starts_as_the_original_does():
@@ -144,7 +130,7 @@ def test_trainable_part_starts_as_the_original_does():
       np.testing.assert_array_equal(value, 1)
   assert seen == {"kernel", "bias", "scale", "learn_scale", "prototypes"}
   kernels = np.concatenate(kernels)
-  assert kernels.size > 200_000
+  assert kernels.size > 80_000
   assert np.abs(kernels).max() <= 0.03
   assert np.abs(kernels).max() > 0.0295  # cut at three sigma, not at two
   assert kernels.mean() == pytest.approx(0, abs=1e-4)
@@ -153,22 +139,12 @@ def test_trainable_part_starts_as_the_original_does():
 
 
 def test_prototypes_start_standard_normal():
-  model = INPFormer(
-    TINY, num_prototypes=200, use_inps=True, rngs=nnx.Rngs(1)
-  )
+  model = INPFormer(SHORT, 4, num_prototypes=200, rngs=nnx.Rngs(1))
   tokens = np.asarray(model.prototypes[...])
   assert tokens.shape == (1, 200, 48)
   assert tokens.mean() == pytest.approx(0, abs=0.05)
   assert tokens.std() == pytest.approx(1, rel=0.05)
   assert np.abs(tokens).max() > 2.5
-
-
-def test_kernels_differ_from_layer_to_layer_and_seed_to_seed():
-  model = start_model()
-  first, second = (b.mlp.fc1.kernel[...] for b in model.decoder[:2])
-  assert jnp.abs(first - second).max() > 0.01
-  other = INPFormer(TINY, rngs=nnx.Rngs(1)).decoder[0].mlp.fc1.kernel[...]
-  assert jnp.abs(first - other).max() > 0.01
 
 
 def test_decoder_block_has_no_residual_around_the_attention():
@@ -250,9 +226,14 @@ def test_zero_queries_give_finite_values_and_gradients():
 def test_groups_are_means_and_the_decoders_are_reversed(model):
   images = random_images()
   output = forward(model, images)
-  features = model.encoder.target_features(images)
-  fused = sum(features) / 8
-  decoded = model.decode(fused, model.extract_inps(fused)[0])
+
+  @nnx.jit
+  def blocks(model, images):
+    features = model.encoder.target_features(images)
+    fused = sum(features) / 8
+    return features, model.decode(fused, model.extract_inps(fused)[0])
+
+  features, decoded = blocks(model, images)
   assert len(features) == len(decoded) == 8
   # The last four decoder blocks match the first encoder group.
   for group, expected in (
@@ -315,8 +296,6 @@ def test_extractor_attention_rows_sum_to_one(model):
   attention = forward(model, random_images()).extractor_attention
   assert attention.min() >= 0
   np.testing.assert_allclose(attention.sum(axis=-1), 1, atol=1e-5)
-  # And they look at patches, not at prototypes, unevenly.
-  assert attention.max() > 1.5 / 12
 
 
 def test_order_of_prototypes_orders_the_inps_and_nothing_else(model):
@@ -328,11 +307,11 @@ def test_order_of_prototypes_orders_the_inps_and_nothing_else(model):
   assert jnp.abs(after.inps - before.inps).max() > 0.1
   np.testing.assert_allclose(after.inps, before.inps[:, order], atol=1e-5)
   np.testing.assert_allclose(
-    after.extractor_attention, before.extractor_attention[:, :, order], atol=1e-6
+    after.extractor_attention,
+    before.extractor_attention[:, :, order],
+    atol=1e-6,
   )
-  np.testing.assert_allclose(
-    after.inp_distance, before.inp_distance, atol=1e-6
-  )
+  np.testing.assert_allclose(after.inp_distance, before.inp_distance, atol=1e-6)
   for a, b in zip(after.decoder_groups, before.decoder_groups, strict=True):
     np.testing.assert_allclose(a, b, atol=1e-4 * jnp.abs(b).max())
 
@@ -354,30 +333,18 @@ def test_inp_distance_is_that_to_the_nearest_inp():
   expected = (1 - f @ p.swapaxes(1, 2)).min(axis=-1)
   distance = model_lib.inp_distance(fused, inps)
   np.testing.assert_allclose(distance, expected, atol=1e-6)
-  longer = model_lib.inp_distance(5 * fused, 0.1 * inps)
-  np.testing.assert_allclose(longer, expected, atol=1e-6)
   own = model_lib.inp_distance(fused, jnp.concatenate([inps, 2 * fused], 1))
   np.testing.assert_allclose(own, 0, atol=1e-6)
 
 
-def test_coherence_reaches_the_prototypes_and_not_the_encoder(model):
+def test_coherence_reaches_prototypes_and_extractor_alone(model):
   graphdef, trainable, frozen = model_lib.split(model)
+  fused = jax.random.normal(jax.random.key(0), (2, 12, 48))
 
-  def loss(trainable, frozen):
-    model = nnx.merge(graphdef, trainable, frozen)
-    features = model.encoder.target_features(random_images())
-    fused = jax.lax.stop_gradient(model_lib.mean_features(features))
-    distance = model_lib.inp_distance(fused, model.extract_inps(fused)[0])
-    return losses.coherence_loss(distance)
+  def loss(trainable):
+    inps, _ = nnx.merge(graphdef, trainable, frozen).extract_inps(fused)
+    return losses.coherence_loss(model_lib.inp_distance(fused, inps))
 
-  gradient = jax.jit(jax.grad(loss))(trainable, frozen)
-  assert jnp.abs(gradient["prototypes"].get_value()).max() > 0
-  for leaf in jax.tree.leaves(gradient["decoder"]):
-    np.testing.assert_array_equal(leaf, 0)
-
-
-def test_one_prototype_is_enough():
-  model = INPFormer(TINY, num_prototypes=1, rngs=nnx.Rngs(0))
-  output = forward(model, random_images())
-  assert output.inps.shape == (2, 1, 48)
-  assert jnp.isfinite(output.decoder_groups[0]).all()
+  for path, variable in nnx.to_flat_state(jax.jit(jax.grad(loss))(trainable)):
+    largest = jnp.abs(variable.get_value()).max()
+    assert (largest > 0) == (path[0] in ("prototypes", "extractor")), path

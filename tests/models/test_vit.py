@@ -31,6 +31,17 @@ def _build(variant, num_registers, **kwargs):
   )
 
 
+@nnx.jit
+def embed(model, images):
+  return model.embed(images)
+
+
+@nnx.jit
+def run(model, images):
+  """Outputs of all blocks, and the target features."""
+  return model(images), model.target_features(images)
+
+
 def random_images(height=42, width=42, batch=2, seed=0) -> jax.Array:
   rng = np.random.default_rng(seed)
   return jnp.asarray(rng.normal(size=(batch, height, width, 3)), jnp.float32)
@@ -85,19 +96,21 @@ def test_sizes_that_cannot_be_cut_into_patches_are_refused(height, width):
 @pytest.mark.parametrize("num_registers", [0, 4])
 def test_image_need_not_be_square(num_registers):
   model = build(num_registers=num_registers)
-  images = random_images(28, 70)
-  assert model.embed(images).shape == (2, 1 + num_registers + 2 * 5, 12)
-  for features in model.target_features(images):
-    assert features.shape == (2, 2 * 5, 12)
+  images = jax.ShapeDtypeStruct((2, 28, 70, 3), jnp.float32)
+  tokens, features = jax.eval_shape(
+    lambda images: (model.embed(images), model.target_features(images)), images
+  )
+  assert tokens.shape == (2, 1 + num_registers + 2 * 5, 12)
+  assert [f.shape for f in features] == [(2, 2 * 5, 12)] * 2
 
 
 def test_patches_are_taken_row_by_row():
   model = build()
   images = random_images(28, 42)
-  before = model.embed(images)
+  before = embed(model, images)
   # Row 1, column 2 of 2 x 3 patches: the last but none, after one class token.
   changed = images.at[:, 14:, 28:].add(1.0)
-  moved = jnp.abs(model.embed(changed) - before).max(axis=(0, 2)) > 1e-4
+  moved = jnp.abs(embed(model, changed) - before).max(axis=(0, 2)) > 1e-4
   np.testing.assert_array_equal(moved, [False] * 6 + [True])
 
 
@@ -113,16 +126,16 @@ def test_patch_embedding_is_a_convolution():
     "VALID",
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
-  tokens = model.embed(images)[:, 1:].reshape(2, 2, 3, -1)
+  tokens = embed(model, images)[:, 1:].reshape(2, 2, 3, -1)
   np.testing.assert_allclose(tokens, expected, atol=1e-5)
 
 
 def test_registers_carry_no_position():
   model = build(num_registers=4)
   images = random_images()
-  before = model.embed(images)
+  before = embed(model, images)
   model.pos_embed[...] = model.pos_embed[...] + 1.0
-  after = model.embed(images)
+  after = embed(model, images)
   registers = np.s_[:, 1:5]
   np.testing.assert_array_equal(after[registers], before[registers])
   expected = jnp.broadcast_to(model.register_tokens[...], (2, 4, 12))
@@ -136,8 +149,7 @@ def test_class_and_register_tokens_are_dropped_from_the_features():
   for num_registers in (0, 4):
     model = build(num_registers=num_registers)
     images = random_images()
-    outputs = model(images)
-    features = model.target_features(images)
+    outputs, features = run(model, images)
     assert len(outputs) == len(features) == 2
     for whole, patches in zip(outputs, features, strict=True):
       assert whole.shape == (2, 1 + num_registers + 9, 12)
@@ -147,9 +159,9 @@ def test_class_and_register_tokens_are_dropped_from_the_features():
 def test_registers_take_part_in_the_attention():
   model = build(num_registers=4)
   images = random_images()
-  before = model.target_features(images)[0]
+  before = run(model, images)[1][0]
   model.register_tokens[...] = 10.0 * model.register_tokens[...]
-  assert jnp.abs(model.target_features(images)[0] - before).max() > 1e-6
+  assert jnp.abs(run(model, images)[1][0] - before).max() > 1e-6
 
 
 def test_position_table_is_unchanged_at_its_own_grid():
@@ -244,15 +256,13 @@ def test_published_variants_by_shape(name, count, num_registers):
 def test_number_of_blocks_can_be_asked_for():
   assert len(build().blocks) == 2  # of a depth of 3
   model = build(num_blocks=3)
-  assert len(model(random_images())) == 3
+  assert len(run(model, random_images())[0]) == 3
 
 
 def test_later_blocks_do_not_touch_the_features():
   whole, cut = build(num_blocks=3), build()
   images = random_images()
-  for a, b in zip(
-    whole.target_features(images), cut.target_features(images), strict=True
-  ):
+  for a, b in zip(run(whole, images)[1], run(cut, images)[1], strict=True):
     np.testing.assert_array_equal(a, b)
 
 
@@ -261,11 +271,12 @@ def test_layer_scale_of_zero_leaves_the_tokens_alone():
   for block in model.blocks:
     block.ls1[...] = block.ls2[...] = jnp.zeros(12)
   images = random_images()
-  np.testing.assert_array_equal(model(images)[-1], model.embed(images))
+  tokens = embed(model, images)
+  np.testing.assert_array_equal(run(model, images)[0][-1], tokens)
 
 
 def test_block_equals_a_naive_one():
-  """x + g1 attn(LN(x)), x + g2 mlp(LN(x)) in numpy, head by head."""
+  """In numpy, head by head: x + g1 attn(LN(x)), x + g2 mlp(LN(x))."""
   model = build()
   block = model.blocks[0]
   rng = np.random.default_rng(0)
@@ -299,8 +310,8 @@ def test_block_equals_a_naive_one():
 def test_images_of_a_batch_do_not_see_each_other():
   model = build(num_registers=4)
   images = random_images()
-  before = model.target_features(images)[-1]
-  after = model.target_features(images.at[1].add(1.0))[-1]
+  before = run(model, images)[1][-1]
+  after = run(model, images.at[1].add(1.0))[1][-1]
   np.testing.assert_array_equal(after[0], before[0])
   assert jnp.abs(after[1] - before[1]).max() > 1e-4
 
@@ -311,9 +322,7 @@ def test_bfloat16_compute_keeps_float32_parameters_and_stays_near():
   for leaf in jax.tree.leaves(nnx.state(half)):
     assert leaf.dtype == jnp.float32
   images = random_images()
-  for a, b in zip(
-    half.target_features(images), single.target_features(images), strict=True
-  ):
+  for a, b in zip(run(half, images)[1], run(single, images)[1], strict=True):
     assert a.dtype == jnp.bfloat16
     # 2^-9 per rounding; two blocks of two residuals add up a few of them.
     error = jnp.linalg.norm(a.astype("f") - b) / jnp.linalg.norm(b)
