@@ -28,7 +28,16 @@ FREE_FIELDS = (
   "model.encoder_weights",
 )
 # Fields that decide whether a checkpoint can be evaluated.
-MODEL_FIELDS = ("model", "encoder", "data.resize", "data.crop")
+MODEL_FIELDS = (
+  "model.encoder",
+  "model.num_prototypes",
+  "model.use_inps",
+  "encoder",
+  "data.resize",
+  "data.crop",
+  "data.resize_width",
+  "data.crop_width",
+)
 
 
 class CheckpointError(RuntimeError):
@@ -61,9 +70,9 @@ def prepare_workdir(workdir: str | os.PathLike, needed: int) -> pathlib.Path:
     ) from error
   if free < needed:
     raise CheckpointError(
-      f"The workdir {path} has {free / 1e6:.0f} MB free; one checkpoint and "
-      f"the results need {needed / 1e6:.0f} MB. Free some space, or choose "
-      "another --workdir."
+      f"The workdir {path} has {free / 1e6:.0f} MB free; the checkpoints and "
+      f"results need {needed / 1e6:.0f} MB. Free some space, lower "
+      "config.checkpoint.keep, or choose another --workdir."
     )
   return path
 
@@ -72,7 +81,9 @@ class Checkpointer:
   """Saves and restores the state of a run.
 
   Saving is asynchronous and atomic: a checkpoint appears under its step when
-  it is complete, so that a process killed while saving loses nothing.
+  it is complete, so that a process killed while saving keeps the one before.
+  As a context manager it completes the save under way at the end, also after
+  an error.
   """
 
   def __init__(
@@ -222,8 +233,26 @@ class Checkpointer:
         "Use these values again, or another --workdir."
       )
 
+  def __enter__(self) -> "Checkpointer":
+    """Nothing to start."""
+    return self
+
+  def __exit__(self, kind, error, traceback) -> None:
+    """Completes the save under way, also when the run ends by an error.
+
+    Raises:
+      CheckpointError: It failed, and no other error is on its way.
+    """
+    try:
+      self.wait()
+    except CheckpointError:
+      if error is None:
+        raise
+    finally:
+      self.close()
+
   def close(self) -> None:
-    """Waits for saves under way and frees the threads."""
+    """Frees the threads."""
     self._manager.close()
 
 

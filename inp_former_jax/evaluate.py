@@ -1,120 +1,43 @@
 """Model over the test set -> named metrics per category."""
 
-import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from inp_former_jax import checkpoint, experiment, metrics, sharding
+from inp_former_jax.collector import Collector
 from inp_former_jax.data import loader
 from inp_former_jax.data.records import DataError, Dataset, Record
-from inp_former_jax.predict import make_predict_step
-from inp_former_jax.report import write_report
+from inp_former_jax.predict import Prediction, make_predict_step
+from inp_former_jax.report import CategoryResult, Evaluation, write_report
 from inp_former_jax.visualize import ColourScale, colour_scale
 
 COLOUR_SCALE_IMAGES = 100  # normal ones, and as many defective ones
 
 
-@dataclasses.dataclass(frozen=True)
-class CategoryResult:
-  """Metrics of one category and what they were computed from.
-
-  Attributes:
-    metrics: image_auroc, image_ap, image_f1max, pixel_auroc, pixel_ap,
-      pixel_f1max, pixel_aupro, each in [0, 1]; nan where undefined.
-    normal: Normal test images.
-    defective: Defective test images.
-    without_mask: Defective images without a mask: they count in the image
-      metrics and are left out of the pixel metrics.
-  """
-
-  metrics: dict[str, float]
-  normal: int
-  defective: int
-  without_mask: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-  """Result of an evaluation.
-
-  Attributes:
-    step: Training steps the model has had.
-    categories: Category -> its result.
-    mean: Metric -> mean over the categories where it is defined.
-    records: The test records.
-    image_scores: (len(records),) float32.
-    maps: Index of a record -> its anomaly map (S, S) float32, for the records
-      of the qualitative grid.
-    scale: The one colour scale of the model; None without a normal image.
-  """
-
-  step: int
-  categories: dict[str, CategoryResult]
-  mean: dict[str, float]
-  records: Sequence[Record]
-  image_scores: np.ndarray
-  maps: dict[int, np.ndarray]
-  scale: ColourScale | None
-
-
-class PixelScores:
-  """Accumulates the pixel metrics of one category over batches and hosts."""
-
-  def __init__(self, *, exact: bool, max_fpr: float):
-    """Starts empty.
-
-    Args:
-      exact: Keep and sort all pixels, rather than three histograms.
-      max_fpr: Where AUPRO is cut.
-    """
-    self._max_fpr = max_fpr
-    self._histograms = None if exact else metrics.PixelHistograms()
-    self._maps: list[np.ndarray] = []
-    self._masks: list[np.ndarray] = []
-
-  def add(self, maps: np.ndarray, masks: np.ndarray) -> None:
-    """Adds maps (n, S, S) and masks (n, S, S)."""
-    if self._histograms is not None:
-      self._histograms.add(maps, masks)
-    else:
-      self._maps.append(maps.copy())
-      self._masks.append(masks.copy())
-
-  def metrics(self) -> dict[str, float]:
-    """The pixel metrics over all processes, which all call this."""
-    if self._histograms is not None:
-      total = sharding.sum_over_processes(self._histograms.to_array())
-      histograms = metrics.PixelHistograms.from_array(total)
-      return histograms.metrics(self._max_fpr)
-    return metrics.exact_pixel_metrics(
-      np.concatenate(self._maps),
-      np.concatenate(self._masks),
-      max_fpr=self._max_fpr,
-    )
-
-
 def evaluate(
-  predict_step: Callable,
-  trainable,
-  frozen,
+  predict_step: Callable[..., Prediction],
+  trainable: nnx.State,
+  frozen: nnx.State,
   dataset: Dataset,
   config: ConfigDict,
   mesh: Mesh,
   *,
   step: int,
 ) -> Evaluation:
-  """Runs the model over all test images, category by category.
+  """Runs the model over all test images.
 
   Args:
     predict_step: As `predict.make_predict_step` gives it.
     trainable: Trainable state of the model.
     frozen: Frozen state of the model.
-    dataset: Its test records are evaluated.
+    dataset: Its test records are evaluated, those of a category together.
     config: The run's config.
     mesh: Over all devices of all processes, each of which calls this.
     step: Training steps the model has had.
@@ -124,39 +47,22 @@ def evaluate(
 
   Raises:
     DataError: A file cannot be read; named.
-    ValueError: Exact metrics with several processes.
   """
-  settings = config.evaluation
-  if settings.exact and jax.process_count() > 1:
-    raise ValueError(
-      "config.evaluation.exact=True needs all pixels in one process; with "
-      f"{jax.process_count()} processes use the streaming metrics."
-    )
-  records = dataset.test
-  grid = grid_records(records, settings.grid_images)
+  records = sorted(
+    dataset.test, key=lambda r: dataset.categories.index(r.category)
+  )
+  grid = grid_records(records, config.evaluation.grid_images)
   kept = sorted({*grid, *_every_kth(records, 0), *_every_kth(records, 1)})
-  # Each process fills in the rows it has seen; the sum is the whole.
-  scores = np.zeros(len(records), np.float32)
-  maps = np.zeros((len(kept), settings.size, settings.size), np.float32)
-  pixel_metrics = {}
-  for category in dict.fromkeys(r.category for r in records):
-    indices = [i for i, r in enumerate(records) if r.category == category]
-    pixels = PixelScores(exact=settings.exact, max_fpr=settings.max_fpr)
-    for batch in _test_batches([records[i] for i in indices], config, mesh):
-      images = sharding.to_global(batch["image"], sharding.batch_sharding(mesh))
-      prediction = predict_step(trainable, frozen, images)
-      batch_maps = sharding.to_local(prediction.anomaly_map)
-      batch_scores = sharding.to_local(prediction.image_score)
-      counted = batch["valid"] & batch["has_mask"]
-      pixels.add(batch_maps[counted], batch["mask"][counted])
-      for row in np.flatnonzero(batch["valid"]):
-        index = indices[batch["index"][row]]
-        scores[index] = batch_scores[row]
-        if index in kept:
-          maps[kept.index(index)] = batch_maps[row]
-    pixel_metrics[category] = pixels.metrics()
-  scores = sharding.sum_over_processes(scores)
-  maps = dict(zip(kept, sharding.sum_over_processes(maps), strict=True))
+  collector = Collector(records, kept, config.evaluation)
+  predictions = _predictions(
+    lambda images: predict_step(trainable, frozen, images),
+    records,
+    config,
+    mesh,
+  )
+  for batch, prediction in predictions:
+    collector.add(batch, prediction)
+  scores, maps, pixel_metrics = collector.finish()
   categories = {
     category: _category_result(category, records, scores, pixel)
     for category, pixel in pixel_metrics.items()
@@ -169,15 +75,24 @@ def evaluate(
     image_scores=scores,
     maps={i: maps[i] for i in grid},
     scale=_colour_scale(records, maps),
+    untested=tuple(c for c in dataset.categories if c not in categories),
   )
 
 
-def _test_batches(
-  records: Sequence[Record], config: ConfigDict, mesh: Mesh
-) -> Iterator[dict[str, np.ndarray]]:
-  """Batches of one category, rounded up so that all devices share them."""
+def _predictions(
+  predict: Callable[[jax.Array], Prediction],
+  records: Sequence[Record],
+  config: ConfigDict,
+  mesh: Mesh,
+) -> Iterator[tuple[dict[str, np.ndarray], Prediction]]:
+  """Batches of this process's records with their predictions.
+
+  A prediction is handed out when the next one is under way, so that the
+  device does not wait for the host.
+  """
+  # Rounded up so that all devices share a batch evenly.
   batch_size = -(-config.evaluation.batch_size // mesh.size) * mesh.size
-  return loader.evaluation_batches(
+  batches = loader.evaluation_batches(
     records,
     experiment.preprocessing(config),
     batch_size=batch_size,
@@ -187,6 +102,17 @@ def _test_batches(
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )
+  before = None
+  for batch in batches:
+    image = sharding.to_global(
+      batch.pop("image"), sharding.batch_sharding(mesh)
+    )
+    under_way = batch, predict(image)
+    if before:
+      yield before
+    before = under_way
+  if before:
+    yield before
 
 
 def _category_result(
@@ -219,27 +145,40 @@ def _mean_metrics(categories: dict[str, CategoryResult]) -> dict[str, float]:
 
 
 def grid_records(records: Sequence[Record], count: int) -> list[int]:
-  """Chooses records for the qualitative grid: all kinds of all categories.
+  """Chooses records for the qualitative grid: all categories alike.
 
   Args:
     records: Test records.
     count: Largest number of records chosen.
 
   Returns:
-    Indices of records, ascending: the first of every category and defect in
-    turn, then the second ones, until there are enough.
+    Indices of records, by category and in each the normal ones first. Every
+    category gives a normal image, then one of every defect in turn, until
+    there are enough.
   """
-  kinds: dict[tuple[str, str], list[int]] = {}
-  for i, record in enumerate(records):
-    kinds.setdefault((record.category, record.defect), []).append(i)
-  rounds = max((len(indices) for indices in kinds.values()), default=0)
-  in_turn = [
-    indices[r]
-    for r in range(rounds)
-    for indices in kinds.values()
-    if r < len(indices)
+  by_category: dict[str, list[int]] = {}
+  for category in dict.fromkeys(r.category for r in records):
+    kinds: dict[str, list[int]] = {}
+    for i, record in enumerate(records):
+      if record.category == category:
+        kinds.setdefault(record.defect, []).append(i)
+    # The normal images come first, of each kind the first image first.
+    kinds = dict(sorted(kinds.items(), key=lambda kind: kind[0] != "good"))
+    by_category[category] = _in_turn(list(kinds.values()))
+  chosen = _in_turn(list(by_category.values()))[:count]
+  return sorted(
+    chosen, key=lambda i: (records[i].category, records[i].label, i)
+  )
+
+
+def _in_turn(lists: Sequence[Sequence[int]]) -> list[int]:
+  """The first of every list, then the second ones, and so on."""
+  return [
+    items[k]
+    for k in range(max(map(len, lists), default=0))
+    for items in lists
+    if k < len(items)
   ]
-  return sorted(in_turn[:count])
 
 
 def _every_kth(records: Sequence[Record], label: int) -> list[int]:
@@ -250,11 +189,41 @@ def _every_kth(records: Sequence[Record], label: int) -> list[int]:
 
 
 def _colour_scale(
-  records: Sequence[Record], maps: dict[int, np.ndarray]
-) -> ColourScale | None:
+  records: Sequence[Record], maps: Mapping[int, np.ndarray]
+) -> ColourScale:
+  """The scale of normal and defective maps; of all, if none is normal."""
   normal = [m for i, m in maps.items() if records[i].label == 0]
   defective = [m for i, m in maps.items() if records[i].label == 1]
-  return colour_scale(normal, defective) if normal else None
+  return colour_scale(normal or defective, defective)
+
+
+def check_settings(config: ConfigDict) -> None:
+  """Checks `config.evaluation` before a long training.
+
+  Args:
+    config: The run's config.
+
+  Raises:
+    ValueError: A field is out of range; named.
+  """
+  settings = config.evaluation
+  for name, sound, expected in (
+    ("batch_size", settings.batch_size > 0, "above 0"),
+    ("size", settings.size > 0, "above 0"),
+    ("grid_images", settings.grid_images >= 0, "0 or more"),
+    ("top_fraction", 0 < settings.top_fraction <= 1, "within (0, 1]"),
+    ("max_fpr", 0 < settings.max_fpr <= 1, "within (0, 1]"),
+    (
+      "exact",
+      not settings.exact or jax.process_count() == 1,
+      f"False with {jax.process_count()} processes, for it needs all pixels "
+      "in one",
+    ),
+  ):
+    if not sound:
+      raise ValueError(
+        f"config.evaluation.{name} is {settings[name]}; expected {expected}."
+      )
 
 
 def evaluate_checkpoint(
@@ -274,21 +243,25 @@ def evaluate_checkpoint(
     CheckpointError: There is no checkpoint, or one of another model.
     DataError: The data set, or one of its files; named.
   """
+  check_settings(config)
+  folder = pathlib.Path(workdir).expanduser().absolute() / "checkpoints"
+  if not folder.is_dir():
+    raise checkpoint.CheckpointError(
+      f"No checkpoint in {folder}. Train first: the same command with "
+      "--mode=train."
+    )
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   mesh = sharding.make_mesh(**config.mesh)
   dataset = experiment.read_dataset(config, workdir)
   require_test_images(dataset)
   model = experiment.create_model(config, mesh)
-  checkpointer = checkpoint.Checkpointer(
-    workdir / "checkpoints",
-    experiment.identity(config, model.encoder_sha256),
-  )
   shardings = sharding.parameter_shardings(mesh, model.trainable)
-  trainable = checkpointer.restore_trainable(
-    checkpoint.abstract(model.trainable, shardings)
-  )
-  step = checkpointer.latest_step
-  checkpointer.close()
+  identity = experiment.identity(config, dataset, model.encoder_sha256)
+  with checkpoint.Checkpointer(folder, identity) as checkpointer:
+    trainable = checkpointer.restore_trainable(
+      checkpoint.abstract(model.trainable, shardings)
+    )
+    step = checkpointer.latest_step
   predict_step = make_predict_step(
     model.graphdef,
     mesh,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import pathlib
 from typing import Any
 
@@ -158,7 +159,23 @@ def make_optimizer(
   )
 
 
-def identity(config: ConfigDict, encoder_sha256: str) -> dict[str, Any]:
-  """What a checkpoint belongs to, see `checkpoint.Checkpointer`."""
-  encoder = {"name": config.model.encoder, "sha256": encoder_sha256}
-  return config.to_dict() | {"encoder": encoder}
+def identity(
+  config: ConfigDict, dataset: Dataset, encoder_sha256: str
+) -> dict[str, Any]:
+  """What a checkpoint belongs to, see `checkpoint.Checkpointer`.
+
+  Args:
+    config: The run's config.
+    dataset: Its training images count by category and name, so that the
+      folder may move but not change.
+    encoder_sha256: Of the encoder's file.
+
+  Returns:
+    The config as a nested dict, with `encoder` and `training_images`.
+  """
+  names = sorted(f"{r.category}/{r.image.name}" for r in dataset.train)
+  digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+  return config.to_dict() | {
+    "encoder": {"name": config.model.encoder, "sha256": encoder_sha256},
+    "training_images": {"count": len(names), "sha256": digest},
+  }

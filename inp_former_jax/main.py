@@ -35,6 +35,8 @@ _PROCESS_ID = flags.DEFINE_integer(
 )
 flags.mark_flags_as_required(["config", "workdir"])
 
+_MENDABLE = (ValueError, OSError, RuntimeError, ArithmeticError, ImportError)
+
 
 def main(argv: list[str]) -> None:
   """Hands the flags over; what a user can mend is said in one line."""
@@ -42,10 +44,13 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # orbax tells much at INFO
-  if _DISTRIBUTED.value:
-    jax.distributed.initialize(
-      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+  given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+  if not _DISTRIBUTED.value and any(value is not None for value in given):
+    raise app.UsageError(
+      "--coordinator, --num_processes and --process_id need --distributed."
     )
+  if _DISTRIBUTED.value:
+    jax.distributed.initialize(*given)
   # Imported late: the first use of a device must come after the line above.
   from inp_former_jax import evaluate, train
 
@@ -55,7 +60,7 @@ def main(argv: list[str]) -> None:
   }
   try:
     modes[_MODE.value](_CONFIG.value, _WORKDIR.value)
-  except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
+  except _MENDABLE as error:
     if flags.FLAGS.verbosity > 0:
       raise
     sys.exit(f"error: {error}\n(--verbosity=1 shows where.)")
@@ -64,8 +69,15 @@ def main(argv: list[str]) -> None:
 def _parse_flags(argv: list[str]) -> list[str]:
   try:
     return app.parse_flags_with_usage(argv)
-  except AttributeError as error:  # a field that the config does not have
-    sys.exit(f"error: config has no field {str(error.args[0]).strip()}")
+  except AttributeError as error:
+    # ml_collections' error is a KeyError's repr inside an AttributeError.
+    cause = error.args[0]
+    if not isinstance(cause, KeyError):
+      raise
+    lines = str(cause.args[0]).splitlines()
+    sys.exit(
+      f"error: the config has no field {lines[0]}. " + " ".join(lines[1:])
+    )
 
 
 def run() -> None:

@@ -199,8 +199,8 @@ class PixelHistograms:
   def to_array(self) -> np.ndarray:
     """Returns the histograms as one (3, num_bins) int64 array, to be summed.
 
-    JAX without x64 cuts int64 to 32 bits: to gather over hosts, send
-    `to_array().view(np.uint32)` and view what arrives as np.int64.
+    JAX without x64 cuts int64 to 32 bits: hosts send bytes, see
+    `sharding.gather_processes`.
     """
     return np.stack([self.normal, self.defective, self.regions])
 

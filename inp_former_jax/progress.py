@@ -111,23 +111,20 @@ class TrainingLog:
     rate = len(pending) * self._batch_size / max(now - self._time, 1e-9)
     line["images_per_second"] = round(rate, 2)
     self._pending, self._time = [], now
-    if not np.isfinite(line["loss"]):
-      raise FloatingPointError(
-        f"The loss is {line['loss']} within the steps up to "
-        f"{self._last_step}; checkpoints saved before are sound. Lower "
-        "config.optimizer.peak_learning_rate, or train in float32: "
-        "--config.model.dtype=float32."
-      )
+    for name in ("loss", "gradient_norm"):
+      if not np.isfinite(line.get(name, 0.0)):
+        raise FloatingPointError(
+          f"The {name} is {line[name]} within the steps up to "
+          f"{self._last_step}. Start again in another --workdir with a lower "
+          "config.optimizer.peak_learning_rate, or in float32: "
+          "--config.model.dtype=float32."
+        )
     self._write(line)
 
   def _write(self, line: Mapping[str, float]) -> None:
     if not self._writes:
       return
-    with open(self.path, "a", encoding="utf-8") as file:
-      file.write(json.dumps(line) + "\n")
-    if self._tensorboard:
-      for name, value in line.items():
-        self._tensorboard.add_scalar(name, value, line["step"])
+    self._append(line)
     status = _status(line)
     self._bar.update(self._task, status=status)
     if self._bar.disable:
@@ -137,6 +134,13 @@ class TrainingLog:
         highlight=False,
         soft_wrap=True,
       )
+
+  def _append(self, line: Mapping[str, float]) -> None:
+    with open(self.path, "a", encoding="utf-8") as file:
+      file.write(json.dumps(line) + "\n")
+    if self._tensorboard:
+      for name, value in line.items():
+        self._tensorboard.add_scalar(name, value, line["step"])
 
   def _time_left(self) -> str:
     done = max(self._last_step - self._start, 1)
@@ -151,15 +155,13 @@ class TrainingLog:
       step: Steps taken so far.
       result: An `evaluate.Evaluation`.
     """
-    line = {f"test/{name}": value for name, value in result.mean.items()}
+    defined = {k: v for k, v in result.mean.items() if np.isfinite(v)}
+    line = {f"test/{name}": value for name, value in defined.items()}
     if self._writes:
-      with open(self.path, "a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step} | line) + "\n")
-      if self._tensorboard:
-        for name, value in line.items():
-          self._tensorboard.add_scalar(name, value, step)
-      shown = "  ".join(f"{k[5:]} {v:.4f}" for k, v in line.items())
-      self._console.print(f"step {step}  {shown}", highlight=False)
+      self._append({"step": step} | line)
+      shown = "  ".join(f"{k} {v:.4f}" for k, v in defined.items())
+      text = f"step {step}  {shown}"
+      self._console.print(text, highlight=False, soft_wrap=True)
     self._time = time.perf_counter()
 
 

@@ -1,10 +1,10 @@
 """What an evaluation leaves behind: table, JSON, CSV and a picture."""
 
 import csv
+import dataclasses
 import json
-import os
 import pathlib
-import typing
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -14,11 +14,14 @@ import rich.table
 from ml_collections import ConfigDict
 
 from inp_former_jax import experiment
+from inp_former_jax.atomic import replacing
 from inp_former_jax.data import transforms
-from inp_former_jax.visualize import QualitativeSample, save_qualitative_grid
-
-if typing.TYPE_CHECKING:
-  from inp_former_jax.evaluate import CategoryResult, Evaluation
+from inp_former_jax.data.records import Record
+from inp_former_jax.visualize import (
+  ColourScale,
+  QualitativeSample,
+  save_qualitative_grid,
+)
 
 COLUMNS = {
   "image_auroc": "image\nAUROC",
@@ -31,8 +34,53 @@ COLUMNS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class CategoryResult:
+  """Metrics of one category and what they were computed from.
+
+  Attributes:
+    metrics: image_auroc, image_ap, image_f1max, pixel_auroc, pixel_ap,
+      pixel_f1max, pixel_aupro, each in [0, 1]; nan where undefined.
+    normal: Normal test images.
+    defective: Defective test images.
+    without_mask: Defective images without a mask: they count in the image
+      metrics and are left out of the pixel metrics.
+  """
+
+  metrics: dict[str, float]
+  normal: int
+  defective: int
+  without_mask: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """Result of an evaluation.
+
+  Attributes:
+    step: Training steps the model has had.
+    categories: Category -> its result.
+    mean: Metric -> mean over the categories where it is defined.
+    records: The test records.
+    image_scores: (len(records),) float32.
+    maps: Index of a record -> its anomaly map (S, S) float32, for the records
+      of the qualitative grid.
+    scale: The one colour scale of the model.
+    untested: Categories that were trained on and have no test image.
+  """
+
+  step: int
+  categories: dict[str, CategoryResult]
+  mean: dict[str, float]
+  records: Sequence[Record]
+  image_scores: np.ndarray
+  maps: dict[int, np.ndarray]
+  scale: ColourScale
+  untested: tuple[str, ...] = ()
+
+
 def write_report(
-  result: "Evaluation", config: ConfigDict, workdir: pathlib.Path
+  result: Evaluation, config: ConfigDict, workdir: pathlib.Path
 ) -> None:
   """Prints the table; writes metrics.json, metrics.csv and the grid.
 
@@ -47,17 +95,18 @@ def write_report(
   if not console.is_terminal:
     console.width = max(console.width, 100)  # a log file has room
   console.print(table(result))
-  _write(workdir / "metrics.json", _json(result, config))
-  _write_csv(workdir / "metrics.csv", result)
-  written = ["metrics.json", "metrics.csv"]
-  if result.maps and result.scale:
+  with replacing(workdir / "metrics.json") as path:
+    path.write_text(_json(result, config), encoding="utf-8")
+  with replacing(workdir / "metrics.csv") as path:
+    _write_csv(path, result)
+  names = "metrics.json, metrics.csv"
+  if result.maps:
     save_grid(workdir / "grid.png", result, config)
-    written.append("grid.png")
-  names = ", ".join(written)
+    names += ", grid.png"
   console.print(f"{names} in {workdir}", highlight=False, soft_wrap=True)
 
 
-def table(result: "Evaluation") -> rich.table.Table:
+def table(result: Evaluation) -> rich.table.Table:
   """The metrics per category and their mean, in per cent.
 
   Args:
@@ -73,26 +122,36 @@ def table(result: "Evaluation") -> rich.table.Table:
   view.add_column("normal +\ndefective", justify="right", no_wrap=True)
   for heading in COLUMNS.values():
     view.add_column(heading, justify="right")
-  notes = []
   for name, category in result.categories.items():
-    mark = ""
-    if category.without_mask:
-      mark = " " + "*" * (len(notes) + 1)
-      notes.append(
-        f"{mark.strip()} {category.without_mask} of {category.defective} "
-        "defective images have no mask: in the image metrics, not in the "
-        "pixel metrics"
-      )
+    mark = " *" if category.without_mask else ""
     view.add_row(name + mark, _counts(category), *_cells(category.metrics))
   if len(result.categories) > 1:
     view.add_section()
     view.add_row("mean", "", *_cells(result.mean))
-  view.caption = "\n".join(notes) or None
+  view.caption = _notes(result)
   view.caption_justify = "left"
   return view
 
 
-def _counts(category: "CategoryResult") -> str:
+def _notes(result: Evaluation) -> str | None:
+  """What the table leaves out, where it leaves out anything."""
+  without = [
+    f"{name} {category.without_mask} of {category.defective}"
+    for name, category in result.categories.items()
+    if category.without_mask
+  ]
+  notes = []
+  if without:
+    notes.append(
+      "* defective images without a mask are in the image metrics and not in "
+      f"the pixel metrics: {', '.join(without)}"
+    )
+  if result.untested:
+    notes.append(f"no test images: {', '.join(result.untested)}")
+  return "\n".join(notes) or None
+
+
+def _counts(category: CategoryResult) -> str:
   return f"{category.normal} + {category.defective}"
 
 
@@ -103,7 +162,7 @@ def _cells(metrics: dict[str, float]) -> list[str]:
   ]
 
 
-def _json(result: "Evaluation", config: ConfigDict) -> str:
+def _json(result: Evaluation, config: ConfigDict) -> str:
   """Metrics in [0, 1], null where undefined, with the protocol beside them."""
   content = {
     "step": result.step,
@@ -123,6 +182,7 @@ def _json(result: "Evaluation", config: ConfigDict) -> str:
       }
       for name, category in result.categories.items()
     },
+    "categories_without_test_images": list(result.untested),
     "config": config.to_dict(),
   }
   return json.dumps(content, indent=2) + "\n"
@@ -132,16 +192,8 @@ def _plain(metrics: dict[str, float]) -> dict[str, float | None]:
   return {k: None if np.isnan(v) else float(v) for k, v in metrics.items()}
 
 
-def _write(path: pathlib.Path, text: str) -> None:
-  """Writes a file whole or not at all."""
-  part = path.with_name(path.name + ".part")
-  part.write_text(text, encoding="utf-8")
-  os.replace(part, path)
-
-
-def _write_csv(path: pathlib.Path, result: "Evaluation") -> None:
-  part = path.with_name(path.name + ".part")
-  with open(part, "w", newline="", encoding="utf-8") as file:
+def _write_csv(path: pathlib.Path, result: Evaluation) -> None:
+  with open(path, "w", newline="", encoding="utf-8") as file:
     writer = csv.writer(file)
     writer.writerow(
       ["category", "normal", "defective", "defective_without_mask", *COLUMNS]
@@ -152,7 +204,6 @@ def _write_csv(path: pathlib.Path, result: "Evaluation") -> None:
       writer.writerow([name, *counts, *values])
     mean = [_csv_value(result.mean[c]) for c in COLUMNS]
     writer.writerow(["mean", "", "", "", *mean])
-  os.replace(part, path)
 
 
 def _csv_value(value: float) -> str:
@@ -160,7 +211,7 @@ def _csv_value(value: float) -> str:
 
 
 def save_grid(
-  path: pathlib.Path, result: "Evaluation", config: ConfigDict
+  path: pathlib.Path, result: Evaluation, config: ConfigDict
 ) -> None:
   """Saves the qualitative grid: image, ground truth and map, one scale.
 

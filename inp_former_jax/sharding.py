@@ -73,27 +73,22 @@ def parameter_shardings(mesh: Mesh, tree):
   return jax.tree.map(sharding, tree)
 
 
-def local_batch_size(mesh: Mesh, batch_size: int, field: str) -> int:
-  """This process's share of a global batch.
+def check_batch_size(mesh: Mesh, batch_size: int) -> None:
+  """Makes sure that the devices divide a global batch.
 
   Args:
     mesh: The mesh.
     batch_size: Global batch size.
-    field: The config field it comes from, for the error.
-
-  Returns:
-    Images per process.
 
   Raises:
-    ValueError: The devices do not divide the batch.
+    ValueError: They do not.
   """
   if batch_size < 1 or batch_size % mesh.size:
     nearest = max(1, round(batch_size / mesh.size)) * mesh.size
     raise ValueError(
-      f"{field}={batch_size} cannot be split over {mesh.size} devices; "
-      f"the nearest size that can is {nearest}."
+      f"config.batch_size={batch_size} cannot be split over {mesh.size} "
+      f"devices; the nearest size that can is {nearest}."
     )
-  return batch_size // jax.process_count()
 
 
 def to_global(batch: np.ndarray, sharding: NamedSharding) -> jax.Array:

@@ -1,61 +1,16 @@
 """Training: reads top to bottom like a table of contents."""
 
 import os
-from collections.abc import Callable
 
 import jax
-import optax
-from flax import nnx
 from ml_collections import ConfigDict
 
-from inp_former_jax import checkpoint, evaluate, experiment, losses, sharding
-from inp_former_jax.data import loader, transforms
+from inp_former_jax import checkpoint, evaluate, experiment, sharding
+from inp_former_jax.data import loader
 from inp_former_jax.predict import make_predict_step
 from inp_former_jax.progress import TrainingLog
 from inp_former_jax.report import write_report
-
-State = tuple[nnx.State, optax.OptState]  # trainable part, optimizer's state
-
-
-def make_train_step(
-  graphdef: nnx.GraphDef,
-  optimizer: optax.GradientTransformation,
-  *,
-  gamma: float = 3.0,
-  coherence_weight: float = 0.2,
-  normalise: Callable[[jax.Array], jax.Array] = transforms.normalise,
-) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
-  """Builds one step of training, to be jitted with its state donated.
-
-  The encoder is an argument without gradient.
-
-  Args:
-    graphdef: Of an `INPFormer`, as `inp_former.split` gives it.
-    optimizer: Its update takes the parameters.
-    gamma: Exponent of the soft mining weight.
-    coherence_weight: lambda.
-    normalise: From the images of a batch to the model's input.
-
-  Returns:
-    A function (state, frozen, images uint8 (B, H, W, 3)) -> (state, metrics);
-    the metrics are scalars: loss, its parts, and the norm of the gradient
-    before clipping.
-  """
-
-  def loss_fn(trainable, frozen, images):
-    output = nnx.merge(graphdef, trainable, frozen)(normalise(images))
-    return losses.total_loss(
-      output, gamma=gamma, coherence_weight=coherence_weight
-    )
-
-  def train_step(state, frozen, images):
-    trainable, opt_state = state
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(trainable, frozen, images)
-    updates, opt_state = optimizer.update(grads, opt_state, trainable)
-    metrics["gradient_norm"] = optax.global_norm(grads)
-    return (optax.apply_updates(trainable, updates), opt_state), metrics
-
-  return train_step
+from inp_former_jax.train_step import make_train_step
 
 
 def num_steps(config: ConfigDict, num_records: int) -> int:
@@ -93,7 +48,8 @@ def train_and_evaluate(
   # 1. Data, mesh, and the checks that need no model.
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   mesh = sharding.make_mesh(**config.mesh)
-  sharding.local_batch_size(mesh, config.batch_size, "config.batch_size")
+  sharding.check_batch_size(mesh, config.batch_size)
+  evaluate.check_settings(config)
   preprocessing = experiment.preprocessing(config)
   dataset = experiment.read_dataset(config, workdir)
   evaluate.require_test_images(dataset)
@@ -140,36 +96,38 @@ def train_and_evaluate(
   #    (a) the newest checkpoint of the workdir, which must be of this config
   #        and this encoder;
   #    (b) the beginning.
+  keep = config.checkpoint.keep
   state_bytes = sum(x.nbytes for x in jax.tree.leaves(state))
-  checkpoint.prepare_workdir(workdir, needed=2 * state_bytes + 50_000_000)
-  checkpointer = checkpoint.Checkpointer(
-    workdir / "checkpoints",
-    experiment.identity(config, model.encoder_sha256),
-    keep=config.checkpoint.keep,
-  )
-  start = checkpointer.latest_step or 0
-  if start:
-    *state, position = checkpointer.restore(
-      *checkpoint.abstract(state, shardings)
-    )
-    batches.set_state(position)
-  state = tuple(state)
-  del model.trainable  # donated by the first step
+  checkpoint.prepare_workdir(workdir, (keep + 1) * state_bytes + 50_000_000)
+  identity = experiment.identity(config, dataset, model.encoder_sha256)
+  folder = workdir / "checkpoints"
+  with checkpoint.Checkpointer(folder, identity, keep=keep) as checkpointer:
+    start = checkpointer.latest_step or 0
+    if start > total_steps:
+      raise checkpoint.CheckpointError(
+        f"{folder} holds step {start} and the run has {total_steps} steps "
+        "only. Set config.steps or config.epochs as before."
+      )
+    if start:
+      *state, position = checkpointer.restore(
+        *checkpoint.abstract(state, shardings)
+      )
+      batches.set_state(position)
+    state = tuple(state)
+    del model.trainable  # donated by the first step
 
-  # 4. The loop.
-  image_sharding = sharding.batch_sharding(mesh)
-  with TrainingLog(config, workdir, schedule, start, total_steps) as log:
-    for step in range(start + 1, total_steps + 1):
-      images = sharding.to_global(next(batches)["image"], image_sharding)
-      state, metrics = train_step(state, model.frozen, images)
-      log.step(step, metrics)
-      if _due(step, config.checkpoint.every_steps) or step == total_steps:
-        log.flush()  # a loss that is not finite must not be saved
-        checkpointer.save(step, *state, batches.get_state())
-      if _due(step, config.evaluation.every_steps) and step < total_steps:
-        log.evaluation(step, evaluate_now(state[0], step))
-  checkpointer.wait()
-  checkpointer.close()
+    # 4. The loop.
+    image_sharding = sharding.batch_sharding(mesh)
+    with TrainingLog(config, workdir, schedule, start, total_steps) as log:
+      for step in range(start + 1, total_steps + 1):
+        images = sharding.to_global(next(batches)["image"], image_sharding)
+        state, metrics = train_step(state, model.frozen, images)
+        log.step(step, metrics)
+        if _due(step, config.checkpoint.every_steps) or step == total_steps:
+          log.flush()  # a loss that is not finite must not be saved
+          checkpointer.save(step, *state, batches.get_state())
+        if _due(step, config.evaluation.every_steps) and step < total_steps:
+          log.evaluation(step, evaluate_now(state[0], step))
 
   # 5. The result.
   result = evaluate_now(state[0], total_steps)

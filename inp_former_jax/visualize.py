@@ -10,7 +10,6 @@ no display is needed and no global state (pyplot, rcParams) is touched.
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Iterable, Sequence
 
 import matplotlib
@@ -22,11 +21,10 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
-# Turbo without its two dark ends, which over a grey image look alike.
-COLOURS = ListedColormap(
-  matplotlib.colormaps["turbo"](np.linspace(0.1, 0.9, 256))
-)
-HEAT_OPACITY = 0.55  # of the heat map over the grey image
+from inp_former_jax.atomic import replacing
+
+HEAT_OPACITY = (0.45, 0.75)  # over the grey image, at vmin and at vmax
+NORMAL_SHARE = 0.6  # of the scale, which the peaks of good parts may take
 COLUMNS = ("image", "ground truth", "anomaly map")
 MAX_ROWS = 9  # more samples stand in several panels side by side
 DPI = 120  # nine rows of photographs stay below 2 MB
@@ -34,6 +32,16 @@ DPI = 120  # nine rows of photographs stay below 2 MB
 # Lengths in inches.
 CELL, GAP, MARGIN, PANEL_GAP = 1.6, 0.05, 0.15, 0.3
 CAPTION, HEADING, TITLE, COLOUR_BAR = 0.24, 0.2, 0.34, 0.56
+
+
+def _heat_colours() -> ListedColormap:
+  """Turbo without its two dark ends, which over a grey image look alike."""
+  colours = matplotlib.colormaps["turbo"](np.linspace(0.1, 0.9, 256))
+  colours[:, 3] = np.linspace(*HEAT_OPACITY, 256)
+  return ListedColormap(colours)
+
+
+COLOURS = _heat_colours()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +80,7 @@ def colour_scale(
   background is the coldest colour. It ends at the 90 % quantile of the peaks
   of the other maps, so that most defects come close to the hottest colour and
   a few extreme ones do not fade the rest. It is never so short that the peaks
-  of normal images (their 95 % quantile) pass its middle: where a model
+  of normal images (their 95 % quantile) pass 60 % of it: where a model
   separates badly, defects look pale rather than good parts hot.
 
   Args:
@@ -94,7 +102,7 @@ def colour_scale(
     raise ValueError("A colour scale needs at least one normal image's map.")
   other_peaks = [np.max(other_map) for other_map in other_maps]
   vmin = np.median(np.concatenate(normal_pixels).astype(np.float64))
-  vmax = vmin + 2 * (np.quantile(normal_peaks, 0.95) - vmin)
+  vmax = vmin + (np.quantile(normal_peaks, 0.95) - vmin) / NORMAL_SHARE
   if other_peaks:
     vmax = max(vmax, np.quantile(other_peaks, 0.9))
   if not np.isfinite([vmin, vmax, *normal_peaks, *other_peaks]).all():
@@ -106,6 +114,8 @@ def overlay(
   image: np.ndarray, anomaly_map: np.ndarray, vmin: float, vmax: float
 ) -> np.ndarray:
   """Lays an anomaly map as a heat map over the grey image.
+
+  The hotter, the more opaque: the image shows through where nothing is wrong.
 
   Args:
     image: (H, W, 3) uint8.
@@ -119,10 +129,15 @@ def overlay(
   height, width = image.shape[:2]
   scores = Image.fromarray(np.asarray(anomaly_map, np.float32))
   scores = scores.resize((width, height), Image.Resampling.BILINEAR)
-  heat = COLOURS(_norm(vmin, vmax)(scores))[..., :3]
+  heat = COLOURS(_norm(vmin, vmax)(scores))
   grey = np.asarray(Image.fromarray(image).convert("L"))[..., None] / 255
-  blended = HEAT_OPACITY * heat + (1 - HEAT_OPACITY) * grey
-  return np.rint(255 * blended).astype(np.uint8)
+  return np.rint(255 * _blend(heat, grey)).astype(np.uint8)
+
+
+def _blend(heat: np.ndarray, grey: np.ndarray | float) -> np.ndarray:
+  """Lays colours (..., 4), their opacity last, over grey (..., 1)."""
+  opacity = heat[..., 3:]
+  return opacity * heat[..., :3] + (1 - opacity) * grey
 
 
 def save_qualitative_grid(
@@ -169,7 +184,8 @@ def save_qualitative_grid(
       _write_headings(cells)
     _draw_sample(cells, sample, vmin, vmax)
   _draw_colour_bar(figure, vmin, vmax)
-  _save_atomically(figure, pathlib.Path(path))
+  with replacing(path) as partial:
+    FigureCanvasAgg(figure).print_png(partial)
 
 
 def _row_of_axes(figure: Figure, left: float, top: float) -> list[Axes]:
@@ -237,9 +253,8 @@ def _draw_colour_bar(figure: Figure, vmin: float, vmax: float) -> None:
   axes = figure.add_axes(
     (left / width, bottom / height, length / width, 0.1 / height)
   )
-  colours = COLOURS(np.arange(256))
-  colours[:, :3] = HEAT_OPACITY * colours[:, :3] + (1 - HEAT_OPACITY) / 2
-  mappable = ScalarMappable(_norm(vmin, vmax), ListedColormap(colours))
+  colours = ListedColormap(_blend(COLOURS.colors, 0.5))
+  mappable = ScalarMappable(_norm(vmin, vmax), colours)
   bar = figure.colorbar(
     mappable, axes, orientation="horizontal", extend="both", extendfrac=0.03
   )
@@ -252,14 +267,3 @@ def _norm(vmin: float, vmax: float) -> Normalize:
   if not vmin < vmax:
     raise ValueError(f"A colour scale from {vmin} to {vmax} is empty.")
   return Normalize(vmin, vmax, clip=True)
-
-
-def _save_atomically(figure: Figure, path: pathlib.Path) -> None:
-  """Writes beside the target first: readers never meet half a file."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-  try:
-    FigureCanvasAgg(figure).print_png(partial)
-    os.replace(partial, path)
-  finally:
-    partial.unlink(missing_ok=True)

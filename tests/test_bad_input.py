@@ -64,7 +64,7 @@ def test_defect_without_mask_is_left_out_of_pixel_metrics_only(
   assert (category.defective, category.without_mask) == (4, 1)
   output = capsys.readouterr().out
   assert "washer *" in output
-  assert "1 of 4 defective images have no mask" in " ".join(output.split())
+  assert "washer 1 of 4" in " ".join(output.split())
   content = json.loads((tmp_path / "run" / "metrics.json").read_text())
   assert content["categories"]["washer"]["defective_without_mask"] == 1
 

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import pathlib
 
@@ -6,13 +7,11 @@ import pytest
 import rich.console
 
 from inp_former_jax import report
+from inp_former_jax.collector import PixelScores
 from inp_former_jax.data.records import Record
-from inp_former_jax.evaluate import (
-  CategoryResult,
-  Evaluation,
-  PixelScores,
-  grid_records,
-)
+from inp_former_jax.evaluate import check_settings, grid_records
+from inp_former_jax.report import CategoryResult, Evaluation
+from inp_former_jax.visualize import ColourScale
 
 
 def record(category: str, defect: str) -> Record:
@@ -20,11 +19,13 @@ def record(category: str, defect: str) -> Record:
   return Record(pathlib.Path("x.png"), category, label, defect)
 
 
-def test_grid_takes_every_kind_in_turn():
-  records = [record("a", "good")] * 5 + [record("a", "dent")] * 5
+def test_grid_takes_all_categories_alike_normal_ones_first():
+  records = [record("a", "dent")] * 5 + [record("a", "good")] * 5
   records += [record("b", "good")] * 1 + [record("b", "hole")] * 5
-  assert grid_records(records, 4) == [0, 5, 10, 11]
-  assert grid_records(records, 6) == [0, 1, 5, 6, 10, 11]
+  # a: good 5, dent 0, good 6, ...; b: good 10, hole 11, hole 12, ...
+  assert grid_records(records, 2) == [5, 10]
+  assert grid_records(records, 4) == [5, 0, 10, 11]
+  assert grid_records(records, 6) == [5, 6, 0, 10, 11, 12]
   assert len(grid_records(records, 99)) == len(records)
   assert grid_records(records, 0) == []
 
@@ -45,7 +46,7 @@ def test_exact_and_streaming_scores_agree():
 
 def evaluation(**categories: CategoryResult) -> Evaluation:
   mean = dict.fromkeys(report.COLUMNS, 0.5)
-  return Evaluation(3, categories, mean, [], np.zeros(0), {}, None)
+  return Evaluation(3, categories, mean, [], np.zeros(0), {}, ColourScale(0, 1))
 
 
 def shown(result: Evaluation) -> str:
@@ -65,8 +66,8 @@ def test_table_shows_undefined_metrics_and_missing_masks():
     )
   )
   assert "91.23" in text and " - " in text and "5 + 3" in text
-  assert "bolt *" not in text and "nut *" in text and "pin **" in text
-  assert "* 1 of 2 defective images have no mask" in text
+  assert "bolt *" not in text and "nut *" in text and "pin *" in text
+  assert "nut 1 of 2, pin 2 of 2" in " ".join(text.split())
   assert "mean" in text
 
 
@@ -75,3 +76,26 @@ def test_json_has_null_where_a_metric_is_undefined(config):
   result = evaluation(bolt=CategoryResult(metrics, 5, 0, 0))
   content = report._json(result, config)
   assert '"pixel_ap": null' in content and "NaN" not in content
+
+
+def test_table_names_categories_without_test_images():
+  metrics = dict.fromkeys(report.COLUMNS, 0.5)
+  result = evaluation(bolt=CategoryResult(metrics, 5, 3, 0))
+  result = dataclasses.replace(result, untested=("nut",))
+  assert "no test images: nut" in shown(result)
+
+
+@pytest.mark.parametrize(
+  "field, value",
+  [
+    ("batch_size", 0),
+    ("size", 0),
+    ("top_fraction", 0.0),
+    ("max_fpr", 1.5),
+    ("grid_images", -1),
+  ],
+)
+def test_settings_out_of_range_are_named(config, field, value):
+  config.evaluation[field] = value
+  with pytest.raises(ValueError, match=f"config.evaluation.{field} is {value}"):
+    check_settings(config)

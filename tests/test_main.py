@@ -1,11 +1,13 @@
 """The command line: what a user types, and what a user gets wrong."""
 
+import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from tests.conftest import ROOT, run_main
+from tests.conftest import ROOT, main_command, run_main
 
 
 def main(*flags: str) -> subprocess.CompletedProcess:
@@ -37,6 +39,55 @@ def test_wrong_flags_are_named(tmp_path, flag, words):
     assert word in run.stdout + run.stderr
   assert "Traceback" not in run.stderr
   assert not list(tmp_path.iterdir())
+
+
+def test_unknown_field_is_one_plain_sentence(tmp_path):
+  flag = "--config.model.dtpye=float32"
+  run = main("--config=configs/demo.py", f"--workdir={tmp_path}", flag)
+  assert run.stderr == (
+    "error: the config has no field 'dtpye'. "
+    'Did you mean "dtype" instead of "dtpye"?\n'
+  )
+
+
+def test_process_flags_without_distributed_are_refused(tmp_path):
+  flag = "--num_processes=2"
+  run = main("--config=configs/demo.py", f"--workdir={tmp_path}", flag)
+  assert run.returncode != 0
+  assert "need --distributed" in run.stdout + run.stderr
+
+
+@pytest.mark.slow
+def test_error_in_training_keeps_checkpoints_and_is_one_message(
+  config, tmp_path, dataset_root
+):
+  shutil.copytree(dataset_root / "washer", tmp_path / "washer")
+  config.data.root = str(tmp_path)
+  config.steps, config.checkpoint.every_steps = 40, 1
+  config.data.num_threads = 1
+  # Far enough down the order for a checkpoint to be complete before.
+  bad = sorted((tmp_path / "washer" / "train" / "good").iterdir())[0]
+  config.batch_size = 1
+  bad.write_bytes(bad.read_bytes()[:500])
+  run = run_main(config, tmp_path / "run")
+  assert run.returncode == 1
+  assert str(bad) in run.stderr and "Traceback" not in run.stderr
+  steps = len((tmp_path / "run" / "log.jsonl").read_text().splitlines())
+  saved = [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()]
+  assert steps == 0 or str(steps) in saved
+
+
+@pytest.mark.slow
+def test_full_disk_while_saving_is_named(config, tmp_path):
+  # A limit on file sizes stops orbax in the midst of a save, as a full disk.
+  command = main_command(config, tmp_path / "run")
+  limited = ["bash", "-c", 'ulimit -f 100 && exec "$@"', "limited", *command]
+  environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+  run = subprocess.run(
+    limited, cwd=ROOT, env=environment, capture_output=True, text=True
+  )
+  assert run.returncode == 1, run.stderr
+  assert "could not be written" in run.stderr
 
 
 def test_errors_are_one_message_without_traceback(tmp_path):

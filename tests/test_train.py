@@ -30,6 +30,7 @@ def trained(dataset_root, tmp_path_factory):
   """One training run: config, workdir, result, names of what was compiled."""
   workdir = tmp_path_factory.mktemp("trained")
   config = tiny_config(dataset_root)
+  config.evaluation.every_steps = 3
   compiled = []
 
   class Handler(logging.Handler):
@@ -76,7 +77,9 @@ def test_log_has_a_line_per_step_with_all_parts(trained):
   config, workdir, *_ = trained
   lines = (workdir / "log.jsonl").read_text().splitlines()
   lines = [json.loads(line) for line in lines]
-  assert [line["step"] for line in lines] == [1, 2, 3, 4]
+  assert [line["step"] for line in lines] == [1, 2, 3, 3, 4]
+  between = lines.pop(3)  # the evaluation after three steps
+  assert 0 <= between["test/image_auroc"] <= 1
   for line in lines:
     assert line["loss"] == pytest.approx(
       line["soft_mining_loss"]
@@ -155,7 +158,7 @@ def test_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
     np.testing.assert_array_equal(resumed[key], value, err_msg=key)
   # The log has every step once.
   lines = (tmp_path / "log.jsonl").read_text().splitlines()
-  assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+  assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +178,42 @@ def test_checkpoint_of_another_config_is_refused(trained, field, value):
     config.update_from_flattened_dict({field: value})
   with pytest.raises(checkpoint.CheckpointError, match=field):
     train.train_and_evaluate(config, workdir)
+
+
+def test_shorter_run_than_the_checkpoint_is_refused(trained):
+  config, workdir, *_ = trained
+  config = config.copy_and_resolve_references()
+  config.steps = 3
+  with pytest.raises(checkpoint.CheckpointError, match="step"):
+    train.train_and_evaluate(config, workdir)
+
+
+def test_checkpoint_of_other_images_is_refused(trained, tmp_path):
+  config, workdir, *_ = trained
+  config = config.copy_and_resolve_references()
+  config.data.root = str(
+    demo.write_demo_dataset(
+      tmp_path / "more", image_size=96, train=7, test_good=1, test_per_defect=1
+    )
+  )
+  with pytest.raises(checkpoint.CheckpointError, match="training_images.count"):
+    train.train_and_evaluate(config, workdir)
+
+
+def test_evaluating_at_another_width_is_refused(trained):
+  config, workdir, *_ = trained
+  config = config.copy_and_resolve_references()
+  config.data.crop_width = 56
+  with pytest.raises(checkpoint.CheckpointError, match="data.crop_width"):
+    evaluate.evaluate_checkpoint(config, workdir)
+
+
+def test_evaluating_a_workdir_without_checkpoint_makes_nothing(
+  config, tmp_path
+):
+  with pytest.raises(checkpoint.CheckpointError, match="--mode=train"):
+    evaluate.evaluate_checkpoint(config, tmp_path / "nowhere")
+  assert not (tmp_path / "nowhere").exists()
 
 
 def test_ablations_train(config, tmp_path):

@@ -153,14 +153,29 @@ def test_overlay_has_the_image_size_and_clips_scores():
   np.testing.assert_array_equal(outside[-1, 0], hot)
 
 
-def test_overlay_shows_the_image_in_grey():
+@pytest.mark.parametrize("score, opacity", [(0, 0.45), (0.5, 0.6), (1, 0.75)])
+def test_overlay_shows_the_image_in_grey_and_less_of_it_where_hot(
+  score, opacity
+):
   dark, light = (np.full((8, 8, 3), v, np.uint8) for v in (40, 220))
-  scores = np.full((4, 4), 0.5)
+  scores = np.full((4, 4), score)
   found = [visualize.overlay(image, scores, 0, 1) for image in (dark, light)]
   gain = found[1].astype(int) - found[0]
-  np.testing.assert_allclose(
-    gain, (1 - visualize.HEAT_OPACITY) * 180, rtol=0, atol=1
-  )
+  np.testing.assert_allclose(gain, (1 - opacity) * 180, rtol=0, atol=1)
+
+
+def test_colour_bar_has_the_colours_of_maps_over_mid_grey(draw):
+  array = draw([sample()], vmin=0.0, vmax=1.0).astype(int)
+  bottom = visualize.COLOUR_BAR - 0.14 + 0.05
+  row = array[array.shape[0] - round(bottom * visualize.DPI)]
+  grey = np.full((1, 1, 3), 128, np.uint8)
+  middle = array.shape[1] / 2
+  length = 3 * visualize.CELL * visualize.DPI / 1.06  # less its two tips
+  for score in (0.02, 0.25, 0.5, 0.75, 0.98):
+    offset = (score - 0.5) * length
+    expected = visualize.overlay(grey, np.full((1, 1), score), 0.0, 1.0)[0, 0]
+    found = row[round(middle + offset)]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=8)
 
 
 # Colour scale.
@@ -173,13 +188,19 @@ def maps(peak, count=20, seed=0):
   return list(result)
 
 
-def test_good_parts_stay_in_the_cold_half():
+def test_good_parts_stay_below_three_fifths_of_the_scale():
   normal = maps(0.06)
   for others in ((), maps(0.08), maps(0.3)):
     scale = visualize.colour_scale(iter(normal), iter(others))
-    middle = (scale.vmin + scale.vmax) / 2
+    limit = scale.vmin + 0.6 * (scale.vmax - scale.vmin)
     assert scale.vmin == pytest.approx(0.05, abs=1e-3)
-    assert max(m.max() for m in normal) <= middle + 1e-9
+    assert max(m.max() for m in normal) <= limit + 1e-9
+
+
+def test_badly_separated_maps_use_the_whole_scale_for_good_parts():
+  scale = visualize.colour_scale(maps(0.35), maps(0.36))
+  share = (0.35 - scale.vmin) / (scale.vmax - scale.vmin)
+  assert share == pytest.approx(0.6)
 
 
 def test_defects_reach_the_hot_end_whatever_a_few_outliers():

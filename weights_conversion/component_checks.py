@@ -82,6 +82,8 @@ def check_metrics(compare: Comparison) -> Iterator[Result]:
   # The reference's curve has 5,000 thresholds.
   curve = metrics.aupro(maps, masks, num_thresholds=5000)
   yield from compare("aupro_exact", curve, EXACT_METRIC)
+  binned = metrics.aupro(maps, masks, num_thresholds=200)
+  yield from compare("adeval_aupro", binned, EXACT_METRIC)
   for name, value in streaming.items():
     yield Result(
       f"{compare.path.name}: streaming {name} against exact",

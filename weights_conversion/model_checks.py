@@ -1,5 +1,6 @@
 """Checks of the model against reference arrays; see verify.py."""
 
+import dataclasses
 import pathlib
 import re
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from inp_former_jax import losses, optimizer, scoring, train
+from inp_former_jax import losses, optimizer, scoring, train_step
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import pretrained, vit
 from weights_conversion import inp_former, rules
@@ -146,6 +147,7 @@ def _check_named(
     difference = np.max(np.abs(ours[path] - converted[path]))
     scale = max(float(np.max(np.abs(converted[path]))), 1e-12)
     label = f"{compare.path.name}: {prefix}{name}"
+    compare.compared.add(prefix + name)
     yield Result(label, float(difference) / scale, tolerance, relative=True)
 
 
@@ -156,8 +158,9 @@ def check_training(compare: Comparison) -> Iterator[Result]:
   last bit decides which one learns. A change of 1e-7 in the first parameters
   can move the losses of step 30 by 1e-3, in the original as here. So the
   trajectory is computed in float64, which stands where float32 runs scatter
-  around; if the reference left it, runs from parameters moved by one float32
-  rounding are tried, and the nearest one is compared.
+  around, and in float32 during the warm-up only. If the reference left it,
+  runs from parameters moved by one float32 rounding are tried; the nearest one
+  is compared, and its results say so.
 
   Args:
     compare: Holds `batches`, `total_iters`, `warmup_iters` and what they
@@ -166,13 +169,29 @@ def check_training(compare: Comparison) -> Iterator[Result]:
   Yields:
     The results of the nearest run.
   """
+  yield from _warmup_results(compare)
   runs = []
   for seed in range(NUM_ROUNDINGS):
     with jax.enable_x64(True):
       runs.append(list(_training_results(compare, seed)))
     if all(result.ok for result in runs[-1]):
       break
-  yield from min(runs, key=lambda run: sum(not r.ok for r in run))
+  nearest = min(runs, key=lambda run: sum(not r.ok for r in run))
+  note = f" (rounding {runs.index(nearest)})" if nearest is not runs[0] else ""
+  for result in nearest:
+    yield dataclasses.replace(result, name=result.name + note)
+
+
+def _warmup_results(compare: Comparison) -> Iterator[Result]:
+  """The losses of the warm-up in float32, before rounding is amplified."""
+  model, _ = _load_model(compare.path)
+  steps = int(compare.reference["warmup_iters"])
+  history, _ = _train(compare.reference, *model_lib.split(model), steps)
+  losses = np.array([float(h["loss"]) for h in history])
+  reference = compare.reference["losses"][:steps]
+  difference = float(np.max(np.abs(losses / reference - 1)))
+  name = f"{compare.path.name}: losses of the warm-up in float32"
+  yield Result(name, difference, TRAINING, relative=True)
 
 
 def _training_results(compare: Comparison, seed: int) -> Iterator[Result]:
@@ -187,7 +206,10 @@ def _training_results(compare: Comparison, seed: int) -> Iterator[Result]:
 
   trainable = jax.tree.map(widen, trainable)
   frozen = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), frozen)
-  history, trainable = _train(compare.reference, graphdef, trainable, frozen)
+  total = int(compare.reference["total_iters"])
+  history, trainable = _train(
+    compare.reference, graphdef, trainable, frozen, total
+  )
   for key, name, tolerance in (
     ("schedule", "learning_rate", SCHEDULE),
     ("learning_rates", "learning_rate", SCHEDULE),
@@ -200,17 +222,19 @@ def _training_results(compare: Comparison, seed: int) -> Iterator[Result]:
   yield from _check_named(compare, "final/", trainable, FINAL)
 
 
-def _train(reference, graphdef, trainable, frozen):
-  """All steps of a reference run: metrics per step, final parameters."""
-  total, warmup = int(reference["total_iters"]), int(reference["warmup_iters"])
-  schedule = optimizer.warm_cosine(total, warmup)
+def _train(reference, graphdef, trainable, frozen, steps: int):
+  """Steps of a reference run: metrics per step, parameters after the last."""
+  schedule = optimizer.warm_cosine(
+    int(reference["total_iters"]), int(reference["warmup_iters"])
+  )
   adamw = optimizer.make_optimizer(schedule)
   step = jax.jit(
-    train.make_train_step(graphdef, adamw, normalise=lambda images: images)
+    train_step.make_train_step(graphdef, adamw, normalise=lambda images: images)
   )
-  batches = channels_last(reference["batches"]).astype(np.float64)
+  dtype = jax.tree.leaves(trainable)[0].dtype
+  batches = channels_last(reference["batches"]).astype(dtype)
   state, history = (trainable, adamw.init(trainable)), []
-  for t in range(total):
+  for t in range(steps):
     state, metrics = step(state, frozen, batches[t % len(batches)])
     history.append(metrics | {"learning_rate": schedule(float(t))})
   return history, state[0]

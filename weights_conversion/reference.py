@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from inp_former_jax.models import pretrained
+
 # Largest differences allowed, in float32 at the highest matmul precision.
 BLOCK = 1e-5  # one block, one operator
 ENCODER = 1e-4  # what runs through a stack of blocks
@@ -55,8 +57,8 @@ class Comparison:
   def __init__(self, path: pathlib.Path):
     """Opens a `.npz` file."""
     self.path = path
-    with np.load(path, allow_pickle=False) as file:
-      self.reference = {key: file[key] for key in file.files}
+    self.reference = dict(pretrained.read_arrays(path))
+    self.compared: set[str] = set()
 
   def __call__(
     self, key: str, value, tolerance: float, *, relative: bool = False
@@ -64,6 +66,7 @@ class Comparison:
     """Yields the result for one array, if the file holds it."""
     if key not in self.reference:
       return
+    self.compared.add(key)
     reference = self.reference[key].astype(np.float64)
     value = np.asarray(value, np.float64)
     difference = float("nan")

@@ -8,18 +8,21 @@ one line says how far it is off.
 """
 
 import argparse
+import dataclasses
 import functools
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
 from weights_conversion import component_checks, encoder_checks, model_checks
 from weights_conversion.reference import Comparison, Result
 
-_CHECKS: dict[str, Callable[[Comparison], Iterator[Result]]] = {
+Check = Callable[[Comparison], Iterator[Result]]
+
+_CHECKS: dict[str, Check] = {
   r"\w+_forward": model_checks.check_forward,
   r"\w+_losses": model_checks.check_losses,
   r"\w+_training": model_checks.check_training,
@@ -29,11 +32,35 @@ _CHECKS: dict[str, Callable[[Comparison], Iterator[Result]]] = {
 }
 
 
+# Keys that are inputs of a check, not results to compare.
+_INPUTS = (
+  r"image|image_\d+|image_\d+_mean|files|batches|(total|warmup)_iters|lr|eps"
+  r"|weight_decay|b[12]|init_\d+|grad_\d+_\d+|resize|crop|mask_\d+"
+  r"|anomaly_maps|masks|labels|image_scores"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class FileReport:
+  """What was compared of one file.
+
+  Attributes:
+    results: One per array.
+    left_out: Arrays that were not compared, for none of the checks knows
+      them; or all, for a reason.
+    reason: Why the whole file was left out; empty if it was not.
+  """
+
+  results: tuple[Result, ...]
+  left_out: tuple[str, ...]
+  reason: str = ""
+
+
 def verify(
   folder: pathlib.Path,
   encoder: pathlib.Path | None = None,
   images: pathlib.Path | None = None,
-) -> dict[str, list[Result] | None]:
+) -> dict[str, FileReport]:
   """Compares everything known in a folder of reference arrays.
 
   Args:
@@ -45,8 +72,7 @@ def verify(
 
   Returns:
     File name -> a result per array, computed in float32 at the highest
-    precision; None for a file of no known kind, or one that needs an encoder
-    that was not given. Files of parameters are inputs, and not among them.
+    precision. Files of parameters are inputs, and not among them.
 
   Raises:
     FileNotFoundError: The folder, or a file that another needs, is missing.
@@ -59,14 +85,29 @@ def verify(
     checks[r"real_\w+_features"] = functools.partial(
       encoder_checks.check_real_features, encoder=encoder, images=images
     )
-  results = {}
+  reports = {}
   with jax.default_matmul_precision("highest"):
     for path in sorted(folder.glob("*.npz")):
-      if path.stem.endswith("_params"):
-        continue
-      found = [c for p, c in checks.items() if re.fullmatch(p, path.stem)]
-      results[path.name] = list(found[0](Comparison(path))) if found else None
-  return results
+      if not path.stem.endswith("_params"):
+        reports[path.name] = _check_file(path, checks)
+  return reports
+
+
+def _check_file(path: pathlib.Path, checks: Mapping[str, Check]) -> FileReport:
+  found = [
+    c for pattern, c in checks.items() if re.fullmatch(pattern, path.stem)
+  ]
+  if not found:
+    real = path.stem.startswith("real_")
+    return FileReport((), (), "needs --encoder FILE" if real else "not known")
+  compare = Comparison(path)
+  results = tuple(found[0](compare))
+  left_out = tuple(
+    key
+    for key in compare.reference
+    if key not in compare.compared and not re.fullmatch(_INPUTS, key)
+  )
+  return FileReport(results, left_out)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,18 +125,18 @@ def main(argv: list[str] | None = None) -> int:
   )
   args = parser.parse_args(argv)
   try:
-    files = verify(args.folder, args.encoder, args.images)
+    reports = verify(args.folder, args.encoder, args.images)
   except (OSError, ValueError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1
-  for name, results in files.items():
-    if results is None:
-      real = name.startswith("real_")
-      why = "needs --encoder FILE" if real else "not known"
-      print(f"{name}: not checked ({why})")
-  results = [r for results in files.values() for r in results or ()]
+  results = [r for report in reports.values() for r in report.results]
   for result in results:
     print(result)
+  for name, report in reports.items():
+    if report.reason:
+      print(f"{name}: not compared ({report.reason})")
+    elif report.left_out:
+      print(f"{name}: not compared: {', '.join(report.left_out)}")
   failures = sum(not result.ok for result in results)
   print(f"{len(results)} arrays checked, {failures} failures")
   if not results:

@@ -15,9 +15,12 @@ import os
 import pathlib
 import shutil
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from inp_former_jax.data import (
   demo_board,
@@ -34,9 +37,11 @@ DEFECTS: dict[str, tuple[str, ...]] = {
 }
 
 # Raise it whenever the same arguments give other pictures.
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _MIN_IMAGE_SIZE = 64
 _VISIBLE = 0.1  # share of a pixel from which a defect counts as there
+_LEAST_AREA = 12.0 / 256**2  # of a region, as a share of the picture's area
+_TRIES = 100  # at a defect in the window, of which most need one
 _TRAIN, _TEST_GOOD = 0, 1  # split numbers; each defect's test split follows
 
 
@@ -53,7 +58,9 @@ def make_sample(
 
   A sample depends on its own arguments only, not on how many others are made.
   The same seed, split and index give the same part in the same light for every
-  `defect`: outside the mask the picture equals that of the good part.
+  `defect`: outside the mask the picture equals that of the good part. A mask
+  has no specks, and all of it lies in the picture's middle
+  (`demo_drawing.WINDOW`).
 
   Args:
     category: one of `CATEGORIES`.
@@ -77,14 +84,44 @@ def make_sample(
   if defect != "good":
     number = 1 + DEFECTS[category].index(defect)
     defect_rng = np.random.default_rng([*entropy, number])
-    spoilt, coverage = part_module.DEFECTS[defect](part, defect_rng)
-    mask = coverage > _VISIBLE
+    spoilt, mask = _spoil(part_module.DEFECTS[defect], part, defect_rng)
     # kept in float32, or pixels outside the mask might round the other way
     spoilt = spoilt.astype(np.float32)
     radiance = np.where(mask[..., None], spoilt, radiance)
   exposure = np.clip(radiance * gain + noise, 0.0, 1.0)
   image = (255.0 * exposure + 0.5).astype(np.uint8)
   return image, np.where(mask, 255, 0).astype(np.uint8)
+
+
+def _spoil(
+  draw: Callable, part: Any, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+  """Draws a defect until the window holds all of it.
+
+  Args:
+    draw: one of a part module's `DEFECTS`.
+    part: the good part.
+    rng: draws the defect.
+
+  Returns:
+    radiance (H, W, 3) and mask bool (H, W), where the former is to be seen.
+  """
+  x, y = demo_drawing.pixel_grid(part.image_size)
+  outside = demo_drawing.window_depth(x) < 0.0
+  outside |= demo_drawing.window_depth(y) < 0.0
+  for _ in range(_TRIES):
+    spoilt, coverage = draw(part, rng)
+    mask = _without_specks(coverage > _VISIBLE)
+    if mask.any() and not mask[outside].any():
+      return spoilt, mask
+  raise RuntimeError(f"{draw.__name__} found no place in {_TRIES} tries.")
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+  """Drops small regions (8-connected), which a region's score would count."""
+  regions, _ = ndimage.label(mask, np.ones((3, 3)))
+  areas = np.bincount(regions.ravel())
+  return mask & (areas[regions] >= _LEAST_AREA * mask.size)
 
 
 def _check_sample(category: str, defect: str, image_size: int) -> None:

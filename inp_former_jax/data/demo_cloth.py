@@ -209,7 +209,7 @@ def _hole(
 def _missing_thread(
   cloth: Cloth, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A thread that broke out over part of the picture, or right across it."""
+  """A thread that broke out over part of the window, or right across it."""
   thread = cloth.warp if rng.random() < 0.5 else cloth.weft
   middle = cloth.image_size // 2
   row, column = np.clip(
@@ -219,6 +219,9 @@ def _missing_thread(
   )
   length = rng.uniform(7.0, 26.0)
   from_end = 0.5 * length - np.abs(thread.along - thread.along[row, column])
+  position = cloth.y if thread is cloth.warp else cloth.x
+  from_window = (drawing.window_depth(position) - 1.0) / _PERIOD
+  from_end = np.minimum(from_end, from_window)
   which = thread.index == thread.index[row, column]
   gone = which * drawing.smoothstep(-0.08, 0.08, from_end) * thread.coverage
   keep = 1.0 - gone

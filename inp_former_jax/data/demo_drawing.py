@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 WIDTH = 256.0
+WINDOW = 0.87 * WIDTH  # defects stay in it: 224 of 256 are left of a crop
 _OVERSAMPLING = 3
 
 # Strokes on a lattice two units wide and four high, "xy" by "xy", as engraved
@@ -41,6 +42,11 @@ def pixel_grid(image_size: int) -> tuple[np.ndarray, np.ndarray]:
   )
   y, x = np.meshgrid(centres, centres, indexing="ij")
   return x, y
+
+
+def window_depth(position: np.ndarray) -> np.ndarray:
+  """Returns how far inside the window an x or y lies, negative outside."""
+  return 0.5 * WINDOW - np.abs(position - 0.5 * WIDTH)
 
 
 def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from inp_former_jax.data import demo
 
@@ -127,6 +128,51 @@ def test_defect_is_where_its_mask_is_and_can_be_seen(category, defect):
     areas.append(inside.mean())
   assert 0.0015 < min(areas) and max(areas) < 0.05
   assert len(set(areas)) > 1
+
+
+@pytest.mark.parametrize("category,defect", _ALL_DEFECTS)
+def test_masks_have_no_specks_and_survive_the_centre_crop(category, defect):
+  split = 2 + demo.DEFECTS[category].index(defect)
+  for index in range(24):
+    _, mask = demo.make_sample(category, defect, split=split, index=index)
+    regions, _ = ndimage.label(mask, np.ones((3, 3)))
+    assert np.bincount(regions[mask > 0])[1:].min() >= 12
+    kept = mask[16:240, 16:240]  # 224 of 256, as the demo's configuration
+    assert np.count_nonzero(kept) >= 0.9 * np.count_nonzero(mask)
+
+
+def test_specks_are_whole_regions_across_corners_too():
+  mask = np.zeros((256, 256), bool)
+  mask[10:13, 10:13] = mask[13, 13:16] = True  # 12 pixels by a corner
+  mask[40, 40:51] = True  # 11
+  left = demo._without_specks(mask)
+  assert left[:20, :20].sum() == 12 and left.sum() == 12
+  smaller = np.zeros((128, 128), bool)
+  smaller[5, 5:8], smaller[9, 5:7] = True, True
+  assert demo._without_specks(smaller).sum() == 3
+
+
+def test_a_defect_outside_the_window_is_drawn_again(monkeypatch):
+  draw = demo.demo_cloth.DEFECTS["stain"]
+  calls = []
+
+  def miss_twice(cloth, rng):
+    calls.append(1)
+    spoilt, coverage = draw(cloth, rng)
+    if len(calls) < 3:
+      coverage[:, :20] = 1.0
+    return spoilt, coverage
+
+  monkeypatch.setitem(demo.demo_cloth.DEFECTS, "stain", miss_twice)
+  _, mask = demo.make_sample("cloth", "stain")
+  assert len(calls) >= 3 and not mask[:, :16].any()
+  monkeypatch.setitem(
+    demo.demo_cloth.DEFECTS,
+    "stain",
+    lambda cloth, rng: (cloth.radiance, np.ones_like(cloth.x)),
+  )
+  with pytest.raises(RuntimeError, match="found no place"):
+    demo.make_sample("cloth", "stain")
 
 
 @pytest.mark.parametrize("image_size", [64, 100, 392])

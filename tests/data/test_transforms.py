@@ -236,3 +236,9 @@ def test_not_an_image_and_no_file(tmp_path):
   for name in ("a.png", "b.png"):
     with pytest.raises(DataError, match=name):
       transforms.load_image(tmp_path / name, PREPROCESSING)
+
+
+def test_patch_size_is_the_encoders():
+  from inp_former_jax.models import vit
+
+  assert transforms.PATCH_SIZE == vit.PATCH_SIZE

@@ -1,0 +1,112 @@
+"""Predictions over batches, devices and hosts -> scores, maps, metrics."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from inp_former_jax import metrics, sharding
+from inp_former_jax.data.records import Record
+from inp_former_jax.predict import Prediction
+
+
+class PixelScores:
+  """Accumulates the pixel metrics of one category over batches and hosts."""
+
+  def __init__(self, *, exact: bool, max_fpr: float):
+    """Starts empty.
+
+    Args:
+      exact: Keep and sort all pixels, rather than three histograms.
+      max_fpr: Where AUPRO is cut.
+    """
+    self._max_fpr = max_fpr
+    self._histograms = None if exact else metrics.PixelHistograms()
+    self._maps: list[np.ndarray] = []
+    self._masks: list[np.ndarray] = []
+
+  def add(self, maps: np.ndarray, masks: np.ndarray) -> None:
+    """Adds maps (n, S, S) and masks (n, S, S)."""
+    if self._histograms is not None:
+      self._histograms.add(maps, masks)
+    else:
+      self._maps.append(maps.copy())
+      self._masks.append(masks.copy())
+
+  def metrics(self) -> dict[str, float]:
+    """The pixel metrics over all processes, which all call this."""
+    if self._histograms is not None:
+      total = sharding.sum_over_processes(self._histograms.to_array())
+      histograms = metrics.PixelHistograms.from_array(total)
+      return histograms.metrics(self._max_fpr)
+    none = np.zeros((0, 1, 1), np.float32)
+    return metrics.exact_pixel_metrics(
+      np.concatenate(self._maps) if self._maps else none,
+      np.concatenate(self._masks) if self._masks else none,
+      max_fpr=self._max_fpr,
+    )
+
+
+class Collector:
+  """Gathers predictions over batches and processes.
+
+  Each process fills in what it has seen; the sum is the whole. The pixels of
+  a category are summed up when the last one has passed, at the same batch on
+  every process, so that one category at a time is in memory.
+  """
+
+  def __init__(
+    self, records: Sequence[Record], kept: Sequence[int], settings: ConfigDict
+  ):
+    self._records, self._kept, self._settings = records, kept, settings
+    self._scores = np.zeros(len(records), np.float32)
+    shape = (len(kept), settings.size, settings.size)
+    self._maps = np.zeros(shape, np.float32)
+    self._pixels: dict[str, PixelScores] = {}
+    self._metrics: dict[str, dict[str, float]] = {}
+    # Index behind the last record of every category.
+    self._ends = {r.category: i + 1 for i, r in enumerate(records)}
+    self._seen = 0
+
+  def add(
+    self, batch: Mapping[str, np.ndarray], prediction: Prediction
+  ) -> None:
+    """Takes in this process's part of a global batch."""
+    maps = sharding.to_local(prediction.anomaly_map)
+    scores = sharding.to_local(prediction.image_score)
+    by_category: dict[str, list[int]] = {}
+    for row in np.flatnonzero(batch["valid"]):
+      index = int(batch["index"][row])
+      self._scores[index] = scores[row]
+      if index in self._kept:
+        self._maps[self._kept.index(index)] = maps[row]
+      if batch["has_mask"][row]:
+        category = self._records[index].category
+        by_category.setdefault(category, []).append(row)
+    for category, rows in by_category.items():
+      self._pixels_of(category).add(maps[rows], batch["mask"][rows])
+    self._seen += len(batch["valid"]) * jax.process_count()
+    self._sum_up_categories()
+
+  def _pixels_of(self, category: str) -> PixelScores:
+    settings = self._settings
+    empty = PixelScores(exact=settings.exact, max_fpr=settings.max_fpr)
+    return self._pixels.setdefault(category, empty)
+
+  def _sum_up_categories(self) -> None:
+    for category, end in self._ends.items():
+      if end <= self._seen and category not in self._metrics:
+        self._metrics[category] = self._pixels_of(category).metrics()
+        del self._pixels[category]
+
+  def finish(
+    self,
+  ) -> tuple[np.ndarray, dict[int, np.ndarray], dict[str, dict[str, float]]]:
+    """Image scores, kept maps by index, pixel metrics by category."""
+    maps = sharding.sum_over_processes(self._maps)
+    return (
+      sharding.sum_over_processes(self._scores),
+      dict(zip(self._kept, maps, strict=True)),
+      self._metrics,
+    )

@@ -1,0 +1,53 @@
+"""One step of training, as a pure function."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+from flax import nnx
+
+from inp_former_jax import losses
+from inp_former_jax.data import transforms
+
+State = tuple[nnx.State, optax.OptState]  # trainable part, optimizer's state
+
+
+def make_train_step(
+  graphdef: nnx.GraphDef,
+  optimizer: optax.GradientTransformation,
+  *,
+  gamma: float = 3.0,
+  coherence_weight: float = 0.2,
+  normalise: Callable[[jax.Array], jax.Array] = transforms.normalise,
+) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
+  """Builds one step of training, to be jitted with its state donated.
+
+  The encoder is an argument without gradient.
+
+  Args:
+    graphdef: Of an `INPFormer`, as `inp_former.split` gives it.
+    optimizer: Its update takes the parameters.
+    gamma: Exponent of the soft mining weight.
+    coherence_weight: lambda.
+    normalise: From the images of a batch to the model's input.
+
+  Returns:
+    A function (state, frozen, images uint8 (B, H, W, 3)) -> (state, metrics);
+    the metrics are scalars: loss, its parts, and the norm of the gradient
+    before clipping.
+  """
+
+  def loss_fn(trainable, frozen, images):
+    output = nnx.merge(graphdef, trainable, frozen)(normalise(images))
+    return losses.total_loss(
+      output, gamma=gamma, coherence_weight=coherence_weight
+    )
+
+  def train_step(state, frozen, images):
+    trainable, opt_state = state
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(trainable, frozen, images)
+    updates, opt_state = optimizer.update(grads, opt_state, trainable)
+    metrics["gradient_norm"] = optax.global_norm(grads)
+    return (optax.apply_updates(trainable, updates), opt_state), metrics
+
+  return train_step
