@@ -101,14 +101,6 @@ def test_original_checkpoints_fill_the_whole_model_exactly(kind):
   assert converted_shapes(shapes, table) == model_shapes(make)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_variant_is_read_off_a_checkpoint(kind):
-  with np.load(GOLDENS / f"tiny_{kind}_params.npz") as file:
-    variant, num_registers = inp_former.read_variant(dict(file))
-  assert variant == vit.VARIANTS["tiny"]
-  assert num_registers == KINDS[kind]
-
-
 def test_later_blocks_are_known_and_not_needed():
   table = dinov2.encoder_rules(10)
   assert rules.target_path("blocks.9.ls1.gamma", table) == "blocks/9/ls1"

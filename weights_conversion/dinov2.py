@@ -1,10 +1,59 @@
-"""DINOv2 encoders with facebookresearch/dinov2 names -> VisionTransformer."""
+"""DINOv2 encoders of either naming -> VisionTransformer, or another file.
 
-from weights_conversion.rules import Rule, patch_kernel, transpose
+python -m weights_conversion.dinov2 SRC OUT
+
+SRC has the names of facebookresearch/dinov2 or of Hugging Face transformers,
+OUT gets those of facebookresearch/dinov2 and every array of the encoder.
+"""
+
+import argparse
+import pathlib
+import re
+import sys
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from weights_conversion import files
+from weights_conversion.dinov2_names import (
+  BLOCK,
+  BLOCK_IN_TRANSFORMERS_5,
+  BLOCK_PREFIX,
+  EMBEDDING,
+  FINAL_NORM,
+  NEVER_RUN,
+  PREFIX,
+  EncoderSizes,
+  Naming,
+  Parameter,
+  encoder_shapes,
+  read_naming,
+  read_sizes,
+)
+from weights_conversion.rules import Rule, convert, target_path
+
+
+def rules_for(
+  keys: Iterable[str], num_blocks: int, source: object = "The file"
+) -> list[Rule]:
+  """Picks the rule table that fits an encoder's names.
+
+  Args:
+    keys: Names in the file.
+    num_blocks: Blocks of the model; later ones of the file are not needed.
+    source: What the file is, for the error.
+
+  Returns:
+    Rules to the state of a `VisionTransformer`.
+
+  Raises:
+    ValueError: The names are of neither naming.
+  """
+  return _rules(read_naming(keys, source), num_blocks, to_names=False)
 
 
 def encoder_rules(num_blocks: int) -> list[Rule]:
-  """Rule table for an encoder.
+  """Rule table for an encoder with facebookresearch/dinov2 names.
 
   Args:
     num_blocks: Blocks of the model; later ones of the file are not needed.
@@ -13,28 +62,143 @@ def encoder_rules(num_blocks: int) -> list[Rule]:
     Rules from `blocks.0.attn.qkv.weight` and the like to the state of a
     `VisionTransformer`.
   """
+  return _rules(Naming.FACEBOOKRESEARCH, num_blocks, to_names=False)
+
+
+def hugging_face_rules(num_blocks: int) -> list[Rule]:
+  """Rule table for a `Dinov2Model` or `Dinov2WithRegistersModel`.
+
+  Args:
+    num_blocks: Blocks of the model; later ones of the file are not needed.
+
+  Returns:
+    Rules from `encoder.layer.0.attention.attention.query.weight` and the
+    like, with or without the model's prefix, to the state of a
+    `VisionTransformer`.
+  """
+  return _rules(Naming.HUGGING_FACE, num_blocks, to_names=False)
+
+
+def _rules(naming: Naming, num_blocks: int, *, to_names: bool) -> list[Rule]:
+  """The table to a VisionTransformer, or to facebookresearch names."""
   used = "|".join(str(i) for i in range(num_blocks))
-  block = rf"blocks\.({used})\."
-  return [
-    Rule(r"cls_token", "cls_token"),
-    Rule(r"pos_embed", "pos_embed"),
-    Rule(r"register_tokens", "register_tokens"),
-    Rule(r"patch_embed\.proj\.weight", "patch_embed/kernel", patch_kernel),
-    Rule(r"patch_embed\.proj\.bias", "patch_embed/bias"),
-    Rule(block + r"norm([12])\.weight", r"blocks/\1/norm\2/scale"),
-    Rule(block + r"norm([12])\.bias", r"blocks/\1/norm\2/bias"),
-    Rule(
-      block + r"(attn|mlp)\.(qkv|proj|fc1|fc2)\.weight",
-      r"blocks/\1/\2/\3/kernel",
-      transpose,
-    ),
-    Rule(
-      block + r"(attn|mlp)\.(qkv|proj|fc1|fc2)\.bias",
-      r"blocks/\1/\2/\3/bias",
-    ),
-    Rule(block + r"ls([12])\.gamma", r"blocks/\1/ls\2"),
-    # Known and never run: masking, later blocks and the final norm.
-    Rule(r"mask_token", None),
-    Rule(rf"blocks\.(?!(?:{used})\.)\d+\..*", None),
-    Rule(r"norm\.(weight|bias)", None),
+  block = BLOCK_PREFIX[naming]
+  rules = [
+    _rule(p, naming, to_names, PREFIX[naming], "")
+    for p in EMBEDDING + FINAL_NORM
   ]
+  blocks = BLOCK
+  if naming is Naming.HUGGING_FACE:
+    blocks += BLOCK_IN_TRANSFORMERS_5
+  target = r"blocks.\1." if to_names else r"blocks/\1/"
+  rules += [
+    _rule(p, naming, to_names, rf"{block}({used})\.", target) for p in blocks
+  ]
+  # Known and never run: later blocks, and the head of a classifier.
+  rules.append(Rule(rf"{block}(?!(?:{used})\.)\d+\..*", None))
+  if naming is Naming.HUGGING_FACE:
+    rules.append(Rule(r"classifier\.(weight|bias)", None))
+  return rules
+
+
+def _rule(
+  parameter: Parameter,
+  naming: Naming,
+  to_names: bool,
+  pattern_prefix: str,
+  target_prefix: str,
+) -> Rule:
+  facebook = naming is Naming.FACEBOOKRESEARCH
+  name = parameter.facebookresearch if facebook else parameter.hugging_face
+  pattern, parts = pattern_prefix + re.escape(name), ()
+  if braces := re.search(r"\{(.*)\}", name):
+    parts = tuple(braces[1].split(","))
+    group = f"(?P<part>{'|'.join(parts)})"
+    pattern = pattern_prefix + group.join(map(re.escape, name.split(braces[0])))
+  if to_names:
+    target = target_prefix + parameter.facebookresearch
+    return Rule(pattern, target, parts=parts, axis=0)
+  target = parameter.target and target_prefix + parameter.target
+  return Rule(pattern, target, parameter.transform, parts)
+
+
+def facebookresearch_arrays(
+  arrays: Mapping[str, np.ndarray], source: object
+) -> dict[str, np.ndarray]:
+  """Gives an encoder the names and the order of facebookresearch/dinov2.
+
+  Args:
+    arrays: An encoder of either naming, of any width and depth.
+    source: What it is (its file), for the error.
+
+  Returns:
+    Name -> float32 array, those that INP-Former never runs as well; a
+    classifier's head is left out.
+
+  Raises:
+    ValueError: It is no encoder, or not a whole one; every mismatch is named.
+      Mask token and final norm may be absent.
+  """
+  naming = read_naming(arrays, source)
+  shapes = {key: np.shape(value) for key, value in arrays.items()}
+  sizes = read_sizes(shapes, naming)
+  table = _rules(naming, sizes.depth, to_names=True)
+  present = {target_path(key, table) for key in arrays}
+  expected = {
+    name: shape
+    for name, shape in encoder_shapes(sizes).items()
+    if name in present or name not in NEVER_RUN
+  }
+  remedy = "The file may be damaged, or hold another kind of model."
+  return convert(arrays, table, expected, source, remedy)
+
+
+def convert_file(source: pathlib.Path, target: pathlib.Path) -> EncoderSizes:
+  """Rewrites an encoder's file with facebookresearch/dinov2 names.
+
+  Args:
+    source: `.npz`, `.safetensors`, `.pth` or `.pt`, of either naming.
+    target: Its suffix decides the format.
+
+  Returns:
+    Sizes of the encoder.
+
+  Raises:
+    ValueError: The file cannot be read or is no encoder, or the target is
+      the source or has no such suffix.
+    OSError: A file does not exist or cannot be written.
+    ImportError: A PyTorch file without PyTorch.
+  """
+  files.check_suffix(target)
+  if target.exists() and target.samefile(source):
+    raise ValueError(f"{target} is the file to read; name another to write.")
+  arrays = facebookresearch_arrays(files.read_arrays(source), source)
+  files.write_arrays(target, arrays)
+  shapes = {name: value.shape for name, value in arrays.items()}
+  return read_sizes(shapes, Naming.FACEBOOKRESEARCH)
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Command line; returns the exit code."""
+  parser = argparse.ArgumentParser(
+    prog="python -m weights_conversion.dinov2",
+    description="Converts a DINOv2 encoder to facebookresearch/dinov2 names.",
+  )
+  formats = ", ".join(files.SUFFIXES)
+  parser.add_argument("source", metavar="SRC", type=pathlib.Path, help=formats)
+  parser.add_argument("target", metavar="OUT", type=pathlib.Path, help=formats)
+  args = parser.parse_args(argv)
+  try:
+    sizes = convert_file(args.source, args.target)
+  except (ValueError, OSError, ImportError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+  print(
+    f"{args.target}: {sizes}; names of facebookresearch/dinov2, float32, "
+    f"{args.target.stat().st_size:,} bytes"
+  )
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

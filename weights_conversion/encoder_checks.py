@@ -10,8 +10,8 @@ from flax import nnx
 
 from inp_former_jax.data import transforms
 from inp_former_jax.models import inp_former as model_lib
-from inp_former_jax.models import pretrained, vit
-from weights_conversion import dinov2, inp_former, rules
+from inp_former_jax.models import vit
+from weights_conversion import dinov2, files, inp_former, rules
 from weights_conversion.reference import (
   BLOCK,
   ENCODER,
@@ -34,14 +34,17 @@ def check_blocks(
   Yields:
     A result per array.
   """
-  variant, num_registers = inp_former.read_variant(arrays)
+  architecture = inp_former.read_architecture(
+    {key: value.shape for key, value in arrays.items()}, compare.path
+  )
+  variant = architecture.variant
   encoder = {
     key.removeprefix("encoder."): value
     for key, value in arrays.items()
     if key.startswith("encoder.")
   }
   model = _build_encoder(
-    encoder, variant, num_registers, variant.depth, compare.path
+    encoder, variant, architecture.num_registers, variant.depth, compare.path
   )
   yield from compare("tokens_in", model.embed(images), BLOCK)
   for i, tokens in enumerate(model(images)):
@@ -106,7 +109,7 @@ def check_real_features(
 
 def _load_encoder(path: pathlib.Path) -> vit.VisionTransformer:
   """The encoder of a file; its variant is known by its width."""
-  arrays = pretrained.read_arrays(path)
+  arrays = files.read_arrays(path)
   width = arrays["cls_token"].shape[-1]
   (variant,) = [v for v in vit.VARIANTS.values() if v.width == width]
   num_registers = arrays.get("register_tokens", np.empty((1, 0))).shape[1]

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ from flax import nnx
 
 from inp_former_jax import losses, optimizer, scoring, train_step
 from inp_former_jax.models import inp_former as model_lib
-from inp_former_jax.models import pretrained, vit
-from weights_conversion import inp_former, rules
+from inp_former_jax.models import vit
+from weights_conversion import files, inp_former, rules
 from weights_conversion.encoder_checks import check_blocks
 from weights_conversion.reference import (
   ENCODER,
@@ -37,7 +37,7 @@ def _load_model(
   params = path.with_name(re.sub(r"_[a-z]+\.npz$", "_params.npz", path.name))
   if not params.exists():
     raise FileNotFoundError(f"{path} needs {params.name} beside it.")
-  arrays = dict(pretrained.read_arrays(params))
+  arrays = dict(files.read_arrays(params))
   return inp_former.load_model(arrays, params.name, dtype), arrays
 
 
@@ -47,8 +47,26 @@ def _to_maps(tokens: jax.Array, like: np.ndarray) -> np.ndarray:
 
 
 def check_forward(compare: Comparison) -> Iterator[Result]:
-  """Encoder blocks, position tables, groups, INPs, losses, maps, scores."""
+  """Encoder blocks and all that follows, with the parameters beside it."""
   model, arrays = _load_model(compare.path)
+  yield from check_model(compare, model, arrays)
+
+
+def check_model(
+  compare: Comparison,
+  model: model_lib.INPFormer,
+  arrays: Mapping[str, np.ndarray],
+) -> Iterator[Result]:
+  """Encoder blocks, position tables, groups, INPs, losses, maps, scores.
+
+  Args:
+    compare: Holds `image`, (B, 3, H, W) normalised, and what comes of it.
+    model: The whole model.
+    arrays: Its parameters by the original's names, for the encoder alone.
+
+  Yields:
+    A result per array.
+  """
   reference = compare.reference
   images = channels_last(reference["image"])
   yield from check_blocks(compare, arrays, images)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from inp_former_jax.models import pretrained
+from weights_conversion import files
 
 # Largest differences allowed, in float32 at the highest matmul precision.
 BLOCK = 1e-5  # one block, one operator
@@ -57,7 +57,7 @@ class Comparison:
   def __init__(self, path: pathlib.Path):
     """Opens a `.npz` file."""
     self.path = path
-    self.reference = dict(pretrained.read_arrays(path))
+    self.reference = dict(files.read_arrays(path))
     self.compared: set[str] = set()
 
   def __call__(

@@ -18,11 +18,20 @@ class Rule:
     target: Path in this project's model, `/` between its parts, with group
       references such as `\1`; None for keys that are known and not needed.
     transform: From the foreign array to ours; the identity by default.
+    parts: Where several keys make up one array: the values of the pattern's
+      group named `part`, in the order of their arrays in the whole. Each must
+      be there once. Empty where a key is the whole array.
+    axis: Axis of our array along which the parts are joined.
   """
 
   pattern: str
   target: str | None
   transform: Callable[[np.ndarray], np.ndarray] = np.asarray
+  parts: tuple[str, ...] = ()
+  axis: int = -1
+
+
+_REMEDY = "Check that config.model.encoder names the variant the file holds."
 
 
 class ConversionError(ValueError):
@@ -54,6 +63,7 @@ def convert(
   rules: Sequence[Rule],
   expected: Mapping[str, tuple[int, ...]],
   source: object,
+  remedy: str = _REMEDY,
 ) -> dict[str, np.ndarray]:
   """Applies a rule table to a checkpoint.
 
@@ -62,36 +72,48 @@ def convert(
     rules: The table; exactly one rule must match a key.
     expected: Path -> shape of every array of the model.
     source: What the checkpoint is (its file), for the error.
+    remedy: What to do about a mismatch, for the error.
 
   Returns:
-    Path -> float32 array, with exactly the paths of `expected`.
+    Path -> float32 array, with exactly the paths of `expected`, in its order.
 
   Raises:
     ConversionError: Keys no rule knows, arrays missing or of another shape,
-      or not finite; all named in one error.
+      or not finite (also those that are not needed: their file is damaged);
+      all named in one error.
   """
-  result, problems = {}, []
+  # A slot is a path, or a part of one: path[part].
+  found: dict[str, np.ndarray] = {}
   origin: dict[str, str] = {}
+  joined: dict[str, Rule] = {}
+  problems, unknown = [], []
   for key, value in arrays.items():
-    path, problem, transform = _match(key, rules)
-    if problem:
-      problems.append(problem)
-    if path is None:
+    value = _to_float32(key, value, problems)
+    matches = _matches(key, rules)
+    if len(matches) != 1:
+      unknown.append(key)
+      problems.append(_match_problem(key, matches))
       continue
-    if path in result:
-      problems.append(f"{key} and {origin[path]} both go to {path}")
+    ((rule, match),) = matches
+    if rule.target is None:
       continue
-    result[path] = _to_float32(key, value, transform, problems)
-    origin[path] = key
-  problems += _compare(result, origin, expected)
+    path = slot = match.expand(rule.target)
+    if rule.parts:
+      joined[path] = rule
+      slot = _slot(path, match["part"])
+    if slot in origin:
+      problems.append(f"{key} and {origin[slot]} both go to {slot}")
+      continue
+    origin[slot] = key
+    found[slot] = _transform(key, value, rule, problems)
+  problems += _compare(found, origin, _slots(expected, joined), unknown)
   if problems:
     listing = "\n  ".join(problems)
     raise ConversionError(
       f"{source} does not fit the model asked for; "
-      f"{len(problems)} mismatches:\n  {listing}\n"
-      "Check that config.model.encoder names the variant the file holds."
+      f"{len(problems)} mismatches:\n  {listing}\n{remedy}"
     )
-  return result
+  return {path: _join(found, path, joined.get(path)) for path in expected}
 
 
 def convert_state(
@@ -128,49 +150,85 @@ def convert_state(
 
 def target_path(key: str, rules: Sequence[Rule]) -> str | None:
   """Where a key goes; None if nowhere."""
-  return _match(key, rules)[0]
+  matches = _matches(key, rules)
+  if len(matches) != 1 or matches[0][0].target is None:
+    return None
+  return matches[0][1].expand(matches[0][0].target)
 
 
-def _match(key: str, rules: Sequence[Rule]):
-  """Target path, problem and transform for a key; None where there is none."""
-  matches = [(r, m) for r in rules if (m := re.fullmatch(r.pattern, key))]
+def _matches(key: str, rules: Sequence[Rule]) -> list[tuple[Rule, re.Match]]:
+  return [(r, m) for r in rules if (m := re.fullmatch(r.pattern, key))]
+
+
+def _match_problem(key: str, matches: list[tuple[Rule, re.Match]]) -> str:
   if not matches:
-    return None, f"{key}: unknown key", None
-  if len(matches) > 1:
-    patterns = ", ".join(rule.pattern for rule, _ in matches)
-    return None, f"{key}: several rules match ({patterns})", None
-  rule, match = matches[0]
-  target = None if rule.target is None else match.expand(rule.target)
-  return target, None, rule.transform
+    return f"{key}: unknown key"
+  patterns = ", ".join(rule.pattern for rule, _ in matches)
+  return f"{key}: several rules match ({patterns})"
 
 
-def _to_float32(key, value, transform, problems: list[str]) -> np.ndarray:
+def _slot(path: str, part: str) -> str:
+  return f"{path}[{part}]"
+
+
+def _slots(
+  expected: Mapping[str, tuple[int, ...]], joined: Mapping[str, Rule]
+) -> dict[str, tuple[int, ...]]:
+  """Slot -> shape: the paths, those of several parts divided evenly."""
+  slots = {}
+  for path, shape in expected.items():
+    if path not in joined:
+      slots[path] = tuple(shape)
+      continue
+    rule, sizes = joined[path], list(shape)
+    sizes[rule.axis] //= len(rule.parts)
+    slots |= {_slot(path, part): tuple(sizes) for part in rule.parts}
+  return slots
+
+
+def _join(
+  found: Mapping[str, np.ndarray], path: str, rule: Rule | None
+) -> np.ndarray:
+  if rule is None:
+    return found[path]
+  parts = [found[_slot(path, part)] for part in rule.parts]
+  return np.concatenate(parts, axis=rule.axis)
+
+
+def _to_float32(key, value, problems: list[str]) -> np.ndarray:
   value = np.asarray(value)
   if not np.issubdtype(value.dtype, np.number):
     problems.append(f"{key}: holds {value.dtype}, not numbers")
     return np.zeros(value.shape, np.float32)
-  value = value.astype(np.float32)
+  with np.errstate(over="ignore"):  # then infinite, which is reported
+    value = value.astype(np.float32)
   if not np.isfinite(value).all():
     problems.append(f"{key}: has NaN or infinite values")
+  return value
+
+
+def _transform(key, value, rule: Rule, problems: list[str]) -> np.ndarray:
   try:
-    return np.ascontiguousarray(transform(value))
+    return np.asarray(rule.transform(value), order="C")
   except ValueError:
     problems.append(f"{key}: unexpected shape {value.shape}")
     return value
 
 
-def _compare(result, origin, expected) -> list[str]:
-  """Problems: paths missing, left over, or of another shape."""
+def _compare(found, origin, slots, unknown: Sequence[str]) -> list[str]:
+  """Problems: slots missing, left over, or of another shape."""
   problems = []
-  for path, shape in expected.items():
-    if path not in result:
-      near = difflib.get_close_matches(path, set(result) - set(expected), 1)
-      hint = f" (nearest: {origin[near[0]]})" if near else ""
-      problems.append(f"{path}: missing{hint}")
-    elif result[path].shape != tuple(shape):
+  surplus = sorted(set(found) - set(slots))
+  # What a missing array may be called in the file.
+  near = {slot: origin[slot] for slot in surplus}
+  near |= {key.replace(".", "/"): key for key in unknown}
+  for slot, shape in slots.items():
+    if slot not in found:
+      names = difflib.get_close_matches(slot, near, 1)
+      hint = f" (nearest: {near[names[0]]})" if names else ""
+      problems.append(f"{slot}: missing{hint}")
+    elif found[slot].shape != shape:
       problems.append(
-        f"{origin[path]}: shape {result[path].shape} as {path}, "
-        f"expected {tuple(shape)}"
+        f"{origin[slot]}: shape {found[slot].shape} as {slot}, expected {shape}"
       )
-  surplus = sorted(set(result) - set(expected))
-  return problems + [f"{origin[p]}: the model has no {p}" for p in surplus]
+  return problems + [f"{origin[s]}: the model has no {s}" for s in surplus]

@@ -1,0 +1,486 @@
+"""DINOv2 encoders: both namings, names of full-size ones, file to file."""
+
+import functools
+import re
+import warnings
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from inp_former_jax.models import vit
+from tests.conftest import GOLDENS
+from weights_conversion import dinov2, dinov2_names, files, rules
+
+# A block's names in facebookresearch/dinov2 and in Hugging Face files.
+BLOCK_NAMES = {
+  "norm1": "norm1",
+  "attn.proj": "attention.output.dense",
+  "norm2": "norm2",
+  "mlp.fc1": "mlp.fc1",
+  "mlp.fc2": "mlp.fc2",
+}
+OTHER_NAMES = {
+  "cls_token": "embeddings.cls_token",
+  "pos_embed": "embeddings.position_embeddings",
+  "register_tokens": "embeddings.register_tokens",
+  "mask_token": "embeddings.mask_token",
+  "patch_embed.proj.weight": "embeddings.patch_embeddings.projection.weight",
+  "patch_embed.proj.bias": "embeddings.patch_embeddings.projection.bias",
+  "norm.weight": "layernorm.weight",
+  "norm.bias": "layernorm.bias",
+}
+
+
+def original(num_registers: int) -> dict[str, np.ndarray]:
+  """The tiny encoder of the original code, all 12 blocks, its own names."""
+  name = "tiny_reg4_params" if num_registers else "tiny_noreg_params"
+  return {
+    key.removeprefix("encoder."): value
+    for key, value in files.read_arrays(GOLDENS / f"{name}.npz").items()
+    if key.startswith("encoder.")
+  }
+
+
+def hugging_face(arrays, prefix="") -> dict[str, np.ndarray]:
+  """The same encoder as Hugging Face names it."""
+  result = {}
+  for key, value in arrays.items():
+    if key in OTHER_NAMES:
+      result[OTHER_NAMES[key]] = value
+      continue
+    number, name, last = re.fullmatch(
+      r"blocks\.(\d+)\.(.*)\.(\w+)", key
+    ).groups()
+    block = f"encoder.layer.{number}"
+    if name == "attn.qkv":
+      parts = np.split(value, 3)
+      for part, values in zip(("query", "key", "value"), parts, strict=True):
+        result[f"{block}.attention.attention.{part}.{last}"] = values
+    elif name in ("ls1", "ls2"):
+      result[f"{block}.layer_scale{name[-1]}.lambda1"] = value
+    else:
+      result[f"{block}.{BLOCK_NAMES[name]}.{last}"] = value
+  return {prefix + key: value for key, value in result.items()}
+
+
+@functools.cache
+def abstract(variant: str, num_registers: int, num_blocks: int | None = None):
+  """Graph definition and abstract state of an encoder."""
+  return nnx.split(
+    nnx.eval_shape(
+      lambda: vit.VisionTransformer(
+        vit.VARIANTS[variant],
+        num_registers,
+        num_blocks=num_blocks,
+        rngs=nnx.Rngs(0),
+      )
+    )
+  )
+
+
+def load(arrays, num_registers: int, num_blocks: int | None = None):
+  graphdef, state = abstract("tiny", num_registers, num_blocks)
+  table = dinov2.rules_for(arrays, len(state["blocks"]))
+  return graphdef, rules.convert_state(arrays, table, state, "FILE")
+
+
+def assert_same_arrays(found, expected) -> None:
+  assert list(found) == list(expected)
+  for key, value in expected.items():
+    assert found[key].dtype == value.dtype, key
+    assert found[key].shape == value.shape, key
+    assert found[key].tobytes() == value.tobytes(), key
+
+
+# Both namings give the same encoder.
+
+PREFIXES = ["", "dinov2.", "dinov2_with_registers."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("num_registers", [0, 4])
+@pytest.mark.parametrize("num_blocks", [None, 12])
+def test_both_namings_give_the_same_state(num_registers, num_blocks, prefix):
+  arrays = original(num_registers)
+  _, expected = load(arrays, num_registers, num_blocks)
+  renamed = hugging_face(arrays, prefix)
+  if prefix:
+    renamed["classifier.weight"] = np.zeros((10, 96), np.float32)
+    renamed["classifier.bias"] = np.zeros(10, np.float32)
+  _, found = load(renamed, num_registers, num_blocks)
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("num_registers", [0, 4])
+def test_names_and_order_of_the_original_are_restored(num_registers):
+  expected = original(num_registers)
+  for arrays in (expected, hugging_face(expected)):
+    mixed = {key: arrays[key] for key in sorted(arrays)}
+    found = dinov2.facebookresearch_arrays(mixed, "FILE")
+    assert_same_arrays(found, expected)
+
+
+# Transformers itself.
+
+
+@pytest.fixture(scope="module")
+def transformers():
+  pytest.importorskip("torch")
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    module = pytest.importorskip("transformers")
+    # Imported only when asked for, with warnings of their own.
+    for name in ("Dinov2Model", "Dinov2WithRegistersModel"):
+      getattr(module, name)
+  return module
+
+
+def transformers_model(module, num_registers: int, variant: vit.Variant):
+  kind = "Dinov2WithRegisters" if num_registers else "Dinov2"
+  registers = {"num_register_tokens": num_registers} if num_registers else {}
+  config = getattr(module, f"{kind}Config")(
+    hidden_size=variant.width,
+    num_hidden_layers=variant.depth,
+    num_attention_heads=variant.num_heads,
+    patch_size=14,
+    image_size=518,
+    **registers,
+  )
+  return getattr(module, f"{kind}Model")(config).eval()
+
+
+@pytest.mark.parametrize("num_registers", [0, 4])
+def test_hidden_states_are_those_of_transformers(
+  transformers, tmp_path, num_registers
+):
+  import torch
+
+  torch.manual_seed(0)
+  tiny = vit.VARIANTS["tiny"]
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    model = transformers_model(transformers, num_registers, tiny)
+    # Biases start at 0, scales at 1: random, no exchange of them can hide.
+    for parameter in model.parameters():
+      noise = 0.05 * torch.randn_like(parameter)
+      parameter.data = parameter.data + noise
+    model.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "in_memory.pth")
+    images = torch.randn(1, 3, 518, 518)
+    with torch.no_grad():
+      expected = model(images, output_hidden_states=True).hidden_states
+  arrays = files.read_arrays(tmp_path / "model.safetensors")
+  graphdef, state = load(arrays, num_registers, tiny.depth)
+  # transformers 5 has other names in memory than in its files.
+  arrays = files.read_arrays(tmp_path / "in_memory.pth")
+  _, in_memory = load(arrays, num_registers, tiny.depth)
+  jax.tree.map(np.testing.assert_array_equal, in_memory, state)
+  encoder = nnx.merge(graphdef, state)
+  pixels = images.permute(0, 2, 3, 1).numpy()
+  with jax.default_matmul_precision("highest"):
+    embedded, outputs = nnx.jit(lambda m, x: (m.embed(x), m(x)))(
+      encoder, pixels
+    )
+  assert len(expected) == 1 + tiny.depth
+  for found, reference in zip([embedded, *outputs], expected, strict=True):
+    # float32 rounding along 12 blocks, on values up to 8.
+    np.testing.assert_allclose(found, reference.numpy(), rtol=0, atol=1e-5)
+
+
+# Names of full-size encoders, without their memory.
+
+
+def full_size(variant: str, num_registers: int) -> dict[str, tuple[int, ...]]:
+  """Names and shapes of a published encoder, by the original's tiny one."""
+  size = vit.VARIANTS[variant]
+  tiny = vit.VARIANTS["tiny"]
+
+  def scaled(shape):
+    return tuple(
+      n // tiny.width * size.width if n % tiny.width == 0 else n for n in shape
+    )
+
+  before, block, after = {}, {}, {}
+  for key, value in original(num_registers).items():
+    if match := re.fullmatch(r"blocks\.(\d+)\.(.*)", key):
+      block[match[2]] = scaled(value.shape)
+    else:
+      (after if block else before)[key] = scaled(value.shape)
+  blocks = {
+    f"blocks.{i}.{key}": shape
+    for i in range(size.depth)
+    for key, shape in block.items()
+  }
+  return before | blocks | after
+
+
+def unfilled(shapes):
+  """Arrays of these shapes that share one number."""
+  zero = np.zeros((), np.float32)
+  return {key: np.broadcast_to(zero, shape) for key, shape in shapes.items()}
+
+
+def hugging_face_full_size(variant, num_registers):
+  arrays = hugging_face(unfilled(full_size(variant, num_registers)))
+  return {key: value.shape for key, value in arrays.items()}
+
+
+def target_shapes(shapes, table) -> dict[str, tuple[int, ...]]:
+  """Where a table puts these arrays, and their shapes there."""
+  targets, parts = {}, {}
+  for key, value in unfilled(shapes).items():
+    matches = [(r, m) for r in table if (m := re.fullmatch(r.pattern, key))]
+    assert len(matches) == 1, key
+    ((rule, match),) = matches
+    if rule.target is None:
+      continue
+    path, shape = match.expand(rule.target), rule.transform(value).shape
+    if not rule.parts:
+      assert path not in targets, key
+      targets[path] = shape
+      continue
+    parts.setdefault(path, {})[match["part"]] = shape
+    if sorted(parts[path]) == sorted(rule.parts):
+      assert len(set(parts[path].values())) == 1, key
+      targets[path] = (*shape[:-1], len(rule.parts) * shape[-1])
+  return targets
+
+
+@pytest.mark.parametrize("naming", list(dinov2_names.Naming))
+@pytest.mark.parametrize("num_registers", [0, 4])
+@pytest.mark.parametrize("variant", ["small", "base", "large"])
+def test_every_name_of_a_full_size_encoder_is_placed(
+  variant, num_registers, naming
+):
+  shapes = full_size(variant, num_registers)
+  # Facebook's files hold 175 / 343 arrays; Hugging Face splits each qkv.
+  depth = vit.VARIANTS[variant].depth
+  assert len(shapes) == 14 * depth + 7 + (num_registers > 0)
+  if naming is dinov2_names.Naming.HUGGING_FACE:
+    shapes = hugging_face_full_size(variant, num_registers)
+    assert len(shapes) == 18 * depth + 7 + (num_registers > 0)
+  _, state = abstract(variant, num_registers)
+  expected = {
+    "/".join(map(str, path)): variable.get_value().shape
+    for path, variable in nnx.to_flat_state(state)
+  }
+  table = dinov2.rules_for(shapes, len(state["blocks"]))
+  assert target_shapes(shapes, table) == expected
+  sizes = dinov2_names.read_sizes(shapes, naming)
+  registers = "reg" if num_registers else ""
+  assert sizes.name == f"dinov2{registers}_vit_{variant}_14"
+  full = full_size(variant, num_registers)
+  assert dinov2_names.encoder_shapes(sizes) == full
+  assert list(dinov2_names.encoder_shapes(sizes)) == list(full)
+
+
+@pytest.mark.parametrize("num_registers", [0, 4])
+@pytest.mark.parametrize("variant", ["small", "base", "large"])
+def test_names_of_full_size_encoders_are_those_of_transformers(
+  transformers, variant, num_registers
+):
+  import torch
+
+  with torch.device("meta"), warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    model = transformers_model(
+      transformers, num_registers, vit.VARIANTS[variant]
+    )
+  # Names in memory, and those in files that it reads and writes.
+  in_files = {}
+  for key, value in model.state_dict().items():
+    for part in ("query", "key", "value"):
+      old = f"attention.attention.{part}."
+      key = key.replace(f"attention.{part[0]}_proj.", old)
+    key = key.replace("attention.o_proj.", "attention.output.dense.")
+    in_files[key] = tuple(value.shape)
+  assert in_files == hugging_face_full_size(variant, num_registers)
+
+
+# What does not fit.
+
+
+def convert_changed(change, num_registers=4):
+  arrays = hugging_face(original(num_registers))
+  change(arrays)
+  with pytest.raises(rules.ConversionError) as error:
+    load(arrays, num_registers)
+  with pytest.raises(rules.ConversionError):
+    dinov2.facebookresearch_arrays(arrays, "FILE")
+  return str(error.value)
+
+
+LAYER = "encoder.layer.3.attention.attention."
+
+
+def test_missing_part_is_named():
+  def change(arrays):
+    del arrays[LAYER + "key.weight"]
+
+  message = convert_changed(change)
+  assert "1 mismatches" in message
+  assert "blocks/3/attn/qkv/kernel[key]: missing" in message
+
+
+def test_missing_attention_is_named():
+  def change(arrays):
+    for part in ("query", "key", "value"):
+      del arrays[LAYER + f"{part}.weight"]
+
+  message = convert_changed(change)
+  assert "1 mismatches" in message
+  assert "blocks/3/attn/qkv/kernel: missing" in message
+
+
+def test_part_of_another_shape_is_named():
+  def change(arrays):
+    arrays[LAYER + "value.weight"] = np.zeros((47, 48), np.float32)
+    arrays[LAYER + "query.bias"] = np.zeros((), np.float32)
+
+  message = convert_changed(change)
+  assert (
+    f"{LAYER}value.weight: shape (48, 47) as "
+    "blocks/3/attn/qkv/kernel[value], expected (48, 48)"
+  ) in message
+  assert f"{LAYER}query.bias: shape ()" in message
+
+
+def test_all_mismatches_are_named_together():
+  def change(arrays):
+    arrays[LAYER + "keys.weight"] = arrays.pop(LAYER + "key.weight")
+    arrays["embeddings.register_token"] = arrays.pop(
+      "embeddings.register_tokens"
+    )
+    arrays["dinov2.embeddings.cls_token"] = arrays["embeddings.cls_token"]
+    arrays["encoder.layer.1.mlp.fc1.bias"] = np.zeros(7, np.float32)
+    del arrays["encoder.layer.2.norm1.weight"]
+
+  message = convert_changed(change)
+  for line in (
+    f"{LAYER}keys.weight: unknown key",
+    "blocks/3/attn/qkv/kernel[key]: missing",
+    "embeddings.register_token: unknown key",
+    "register_tokens: missing (nearest: embeddings.register_token)",
+    "both go to cls_token",
+    "encoder.layer.1.mlp.fc1.bias: shape (7,)",
+    "blocks/2/norm1/scale: missing",
+  ):
+    assert line in message
+  assert message.startswith("FILE does not fit")
+
+
+def test_both_spellings_of_one_part_are_refused():
+  def change(arrays):
+    new = "encoder.layer.3.attention.k_proj.weight"
+    arrays[new] = arrays.pop(LAYER + "key.weight")
+
+  assert "blocks/3/attn/qkv/kernel" in convert_changed(change)
+
+
+@pytest.mark.parametrize(
+  "key",
+  [
+    "embeddings.cls_token",
+    LAYER + "value.bias",
+    "encoder.layer.11.mlp.fc2.weight",  # never run
+    "embeddings.mask_token",
+    "layernorm.bias",
+  ],
+)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_values_that_are_not_finite_are_named(key, value):
+  def change(arrays):
+    arrays[key] = arrays[key].astype(np.float64)
+    arrays[key].flat[-1] = value
+
+  message = convert_changed(change)
+  assert f"{key}: has NaN or infinite values" in message
+  assert "1 mismatches" in message
+
+
+def test_other_models_are_refused():
+  with pytest.raises(ValueError, match="FILE holds no DINOv2 .* no array"):
+    dinov2.rules_for([], 10, "FILE")
+  with pytest.raises(ValueError) as error:
+    dinov2.rules_for(["conv1.weight", "fc.bias"], 10, "FILE")
+  for word in ("conv1.weight, fc.bias", "cls_token", "embeddings.cls_token"):
+    assert word in str(error.value)
+  whole = files.read_arrays(GOLDENS / "tiny_reg4_params.npz")
+  with pytest.raises(ValueError, match="weights_conversion.inp_former"):
+    dinov2.rules_for(whole, 10, "FILE")
+
+
+# File to file.
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth"])
+@pytest.mark.parametrize("naming", list(dinov2_names.Naming))
+@pytest.mark.parametrize("num_registers", [0, 4])
+def test_encoder_is_converted_bit_by_bit(
+  tmp_path, capsys, num_registers, naming, suffix
+):
+  if suffix == ".pth":
+    pytest.importorskip("torch")
+  expected = arrays = original(num_registers)
+  if naming is dinov2_names.Naming.HUGGING_FACE:
+    arrays = hugging_face(expected, "dinov2.")
+  source, target = tmp_path / "in.safetensors", tmp_path / f"out{suffix}"
+  files.write_arrays(source, arrays)
+  assert dinov2.main([str(source), str(target)]) == 0
+  found = files.read_arrays(target)
+  if suffix == ".safetensors":  # its library sorts them
+    found = {key: found[key] for key in expected}
+  assert_same_arrays(found, expected)
+  output = capsys.readouterr().out
+  name = f"dinov2{'reg' if num_registers else ''}_vit_tiny_14"
+  assert output.startswith(f"{target}: {name} (width 48, 12 blocks")
+  assert output.count("\n") == 1
+
+
+def test_mask_token_and_final_norm_may_be_absent(tmp_path):
+  arrays = original(0)
+  for key in ("mask_token", "norm.weight", "norm.bias"):
+    del arrays[key]
+  files.write_arrays(tmp_path / "in.npz", hugging_face(arrays))
+  dinov2.convert_file(tmp_path / "in.npz", tmp_path / "out.npz")
+  assert_same_arrays(files.read_arrays(tmp_path / "out.npz"), arrays)
+
+
+def test_half_precision_becomes_float32_of_the_same_value(tmp_path):
+  half = {k: v.astype(np.float16) for k, v in original(0).items()}
+  files.write_arrays(tmp_path / "in.npz", half)
+  dinov2.convert_file(tmp_path / "in.npz", tmp_path / "out.npz")
+  expected = {key: value.astype(np.float32) for key, value in half.items()}
+  assert_same_arrays(files.read_arrays(tmp_path / "out.npz"), expected)
+
+
+@pytest.mark.parametrize(
+  ("target", "word"),
+  [
+    ("out.bin", "'.bin'"),
+    ("in.npz", "the file to read"),
+    ("nowhere/out.npz", "No such file"),
+  ],
+)
+def test_target_that_cannot_be_written_is_named(tmp_path, capsys, target, word):
+  files.write_arrays(tmp_path / "in.npz", original(0))
+  before = (tmp_path / "in.npz").read_bytes()
+  command = [str(tmp_path / "in.npz"), str(tmp_path / target)]
+  assert dinov2.main(command) == 1
+  assert word in capsys.readouterr().err
+  assert (tmp_path / "in.npz").read_bytes() == before
+
+
+def test_source_that_does_not_fit_writes_nothing(tmp_path, capsys):
+  arrays = original(0)
+  arrays["blocks.11.mlp.fc3.bias"] = arrays.pop("blocks.11.mlp.fc2.bias")
+  files.write_arrays(tmp_path / "in.npz", arrays)
+  command = [str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
+  assert dinov2.main(command) == 1
+  error = capsys.readouterr().err
+  assert "blocks.11.mlp.fc2.bias: missing" in error
+  assert "nearest: blocks.11.mlp.fc3.bias" in error
+  assert not (tmp_path / "out.npz").exists()

@@ -1,0 +1,154 @@
+"""Files of weights: names and arrays in `.npz`, `.safetensors` and `.pth`."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
+
+import numpy as np
+import safetensors.numpy
+
+from weights_conversion.headers import (
+  SUFFIXES,
+  Header,
+  check_suffix,
+  load_torch,
+  naming_damage,
+  read_headers,
+)
+
+__all__ = [
+  "SUFFIXES",
+  "check_suffix",
+  "file_sha256",
+  "read_arrays",
+  "write_arrays",
+]
+
+
+def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Reads a file of weights as named arrays, running none of its code.
+
+  Values are not judged here: `rules.convert` reports those that are NaN or
+  infinite, together with whatever else does not fit.
+
+  Args:
+    path: `.npz`, `.safetensors`, or `.pth` / `.pt` (needs the `convert`
+      extra).
+
+  Returns:
+    Name -> array, in the file's order; bfloat16 as float32.
+
+  Raises:
+    ValueError: The file is of another kind, truncated or corrupt, or an array
+      in it is, which is named.
+    OSError: The file does not exist or may not be read.
+    ImportError: A PyTorch file without PyTorch.
+  """
+  path = pathlib.Path(path)
+  with naming_damage(path) as suffix:
+    if suffix in (".pth", ".pt"):
+      return _read_torch(path)
+  headers = read_headers(path)
+  with naming_damage(path):
+    if suffix == ".npz":
+      return _read_npz(path, headers)
+    return {
+      key: _read_safetensor(path, header) for key, header in headers.items()
+    }
+
+
+def _read_npz(
+  path: pathlib.Path, headers: Mapping[str, Header]
+) -> dict[str, np.ndarray]:
+  arrays = {}
+  with np.load(path, allow_pickle=False) as file:
+    for key in headers:
+      try:
+        arrays[key] = file[key]
+      except Exception as error:  # as any decompressor may put it
+        raise ValueError(f"{key} is damaged ({error})") from error
+  return arrays
+
+
+def _read_safetensor(path: pathlib.Path, header: Header) -> np.ndarray:
+  array = np.fromfile(
+    path, np.dtype(header.dtype), header.size, offset=header.offset
+  ).reshape(header.shape)
+  return array.astype(np.float32) if header.dtype == "bfloat16" else array
+
+
+def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+  arrays = {}
+  for key, value in load_torch(path).items():
+    try:
+      # numpy itself knows no bfloat16.
+      bfloat16 = str(value.dtype) == "torch.bfloat16"
+      arrays[key] = (value.float() if bfloat16 else value).numpy()
+    except (RuntimeError, TypeError) as error:
+      raise ValueError(f"{key} is no array of numbers ({error})") from error
+  return arrays
+
+
+def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes a file of weights, whole or not at all.
+
+  Args:
+    path: Its suffix decides the format: `.npz`, `.safetensors`, or `.pth` /
+      `.pt` (needs the `convert` extra). A file of that name is replaced.
+    arrays: Name -> array. The order is kept, by `.safetensors` only among
+      arrays of one type sorted by name, as its library does.
+
+  Raises:
+    ValueError: The suffix is another one.
+    OSError: It cannot be written.
+    ImportError: A PyTorch file without PyTorch.
+  """
+  path = pathlib.Path(path)
+  suffix = check_suffix(path)
+  arrays = {key: np.asarray(v, order="C") for key, v in arrays.items()}
+  if suffix == ".npz":
+    with _replacing(path) as file:
+      np.savez(file, **arrays)
+  elif suffix == ".safetensors":
+    with _replacing(path) as file:
+      safetensors.numpy.save_file(arrays, file.name)
+  else:
+    _write_torch(path, arrays)
+
+
+def _write_torch(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+  try:
+    import torch
+  except ImportError as error:
+    raise ImportError(
+      f"Writing {path} needs PyTorch: pip install 'inp-former-jax[convert]'."
+    ) from error
+  # Copies, for a tensor may not share the memory of a read-only array.
+  tensors = {
+    key: torch.from_numpy(value.copy()) for key, value in arrays.items()
+  }
+  with _replacing(path) as file:
+    torch.save(tensors, file)
+
+
+@contextlib.contextmanager
+def _replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
+  """A temporary file that takes the name `path` once it is written."""
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+  try:
+    with open(temporary, "wb") as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def file_sha256(path: pathlib.Path) -> str:
+  """Checksum of a file in hex."""
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()

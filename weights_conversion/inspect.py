@@ -1,0 +1,164 @@
+"""Tells what a file of weights is, without loading its values.
+
+python -m weights_conversion.inspect FILE
+"""
+
+import argparse
+import collections
+import dataclasses
+import pathlib
+import re
+import sys
+from collections.abc import Mapping
+
+from weights_conversion import files
+from weights_conversion.dinov2_names import (
+  EncoderSizes,
+  Naming,
+  read_naming,
+  read_sizes,
+)
+from weights_conversion.headers import Header, read_headers
+
+_FORMATS = {
+  ".npz": "NumPy archive",
+  ".safetensors": "safetensors",
+  ".pth": "PyTorch",
+  ".pt": "PyTorch",
+}
+_UNKNOWN = "unknown"
+_INP_FORMER = "official INP-Former checkpoint"
+_PROTOTYPES = re.compile(r"prototype_token(\.0)?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+  """What a file of weights is.
+
+  Attributes:
+    format: Of the file.
+    kind: Of the model.
+    encoder: Sizes of its encoder; None if the kind is unknown.
+    num_prototypes: INPs; None but for an INP-Former checkpoint.
+    num_parameters: Values in all arrays.
+    dtypes: Type of the values -> number of arrays.
+    keys: Names of the arrays.
+    num_bytes: Size of the file.
+    sha256: Of the file, in hex.
+  """
+
+  format: str
+  kind: str
+  encoder: EncoderSizes | None
+  num_prototypes: int | None
+  num_parameters: int
+  dtypes: Mapping[str, int]
+  keys: tuple[str, ...]
+  num_bytes: int
+  sha256: str
+
+  def lines(self) -> dict[str, str]:
+    """What to print: label -> text."""
+    lines = {"format": self.format, "kind": self.kind}
+    if self.encoder is None:
+      more = ", ..." if len(self.keys) > 5 else ""
+      lines["arrays"] = ", ".join(self.keys[:5]) + more
+    else:
+      encoder = self.encoder
+      name = encoder.name or "of another size than the published ones"
+      sizes = f"width {encoder.width}, {encoder.depth} blocks"
+      lines["encoder"] = f"{name} ({sizes})"
+      lines["registers"] = str(encoder.num_registers)
+    if self.num_prototypes is not None:
+      lines["prototypes"] = str(self.num_prototypes)
+    arrays = f"{len(self.keys)} array{'' if len(self.keys) == 1 else 's'}"
+    lines["parameters"] = f"{self.num_parameters:,} in {arrays}"
+    lines["dtypes"] = ", ".join(
+      f"{dtype} ({count})" for dtype, count in self.dtypes.items()
+    )
+    lines["size"] = f"{self.num_bytes:,} bytes"
+    lines["sha256"] = self.sha256
+    return lines
+
+
+def describe(path: pathlib.Path) -> Description:
+  """Tells what a file of weights is.
+
+  Args:
+    path: `.npz`, `.safetensors`, or `.pth` / `.pt` (needs the `convert`
+      extra). Only its headers are parsed; the checksum reads it once through.
+
+  Returns:
+    The description; the names decide the kind, nothing is said about whether
+    every array is there and of the right shape.
+
+  Raises:
+    ValueError: The file cannot be read.
+    OSError: It does not exist or may not be read.
+    ImportError: A PyTorch file without PyTorch.
+  """
+  headers = read_headers(path)
+  shapes = {key: header.shape for key, header in headers.items()}
+  kind, encoder, num_prototypes = _kind(shapes)
+  return Description(
+    format=_FORMATS[files.check_suffix(path)],
+    kind=kind,
+    encoder=encoder,
+    num_prototypes=num_prototypes,
+    num_parameters=sum(header.size for header in headers.values()),
+    dtypes=_count_dtypes(headers),
+    keys=tuple(headers),
+    num_bytes=path.stat().st_size,
+    sha256=files.file_sha256(path),
+  )
+
+
+def _count_dtypes(headers: Mapping[str, Header]) -> dict[str, int]:
+  return dict(collections.Counter(header.dtype for header in headers.values()))
+
+
+def _kind(
+  shapes: Mapping[str, tuple[int, ...]],
+) -> tuple[str, EncoderSizes | None, int | None]:
+  """Kind of model, sizes of its encoder, number of prototypes."""
+  prototypes = [s for key, s in shapes.items() if _PROTOTYPES.fullmatch(key)]
+  inner = {
+    key.removeprefix("encoder."): shape
+    for key, shape in shapes.items()
+    if key.startswith("encoder.")
+  }
+  if prototypes and len(prototypes[0]) > 1 and "cls_token" in inner:
+    sizes = read_sizes(inner, Naming.FACEBOOKRESEARCH)
+    return _INP_FORMER, sizes, prototypes[0][-2]
+  try:
+    naming = read_naming(shapes)
+  except ValueError:
+    return _UNKNOWN, None, None
+  return (
+    f"DINOv2 encoder with {naming.value} names",
+    read_sizes(shapes, naming),
+    None,
+  )
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Command line; returns the exit code."""
+  parser = argparse.ArgumentParser(
+    prog="python -m weights_conversion.inspect",
+    description="Tells what a file of weights is, without loading its values.",
+  )
+  parser.add_argument("file", type=pathlib.Path, help=", ".join(files.SUFFIXES))
+  args = parser.parse_args(argv)
+  try:
+    lines = describe(args.file).lines()
+  except (ValueError, OSError, ImportError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+  print(args.file)
+  for label, text in lines.items():
+    print(f"  {label:<11} {text}")
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())
