@@ -14,7 +14,8 @@ def get_config() -> ConfigDict:
   config.model = ConfigDict()
   # dinov2reg_vit_{small,base,large}_14 (4 registers) or dinov2_vit_..._14.
   config.model.encoder = "dinov2reg_vit_base_14"
-  # .npz or .pth file with the encoder's weights; "random" for none.
+  # "": the encoder's file on this machine, or else from the Hugging Face Hub;
+  # "original": its PyTorch file; a .safetensors, .npz or .pth file; "random".
   config.model.encoder_weights = ""
   config.model.num_prototypes = 6  # INPs per image (Fig. 6)
   config.model.use_inps = True  # False: plain self-attention decoder (Table 5)

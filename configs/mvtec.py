@@ -1,7 +1,7 @@
 """MVTec-AD layout, multi-class: one model for all categories of the root.
 
 python -m inp_former_jax.main --config=configs/mvtec.py --workdir=DIR \
-  --config.data.root=DIR --config.model.encoder_weights=FILE
+  --config.data.root=DIR
 """
 
 from ml_collections import ConfigDict

@@ -216,14 +216,28 @@ class Checkpointer:
         f"({reason}). Remove this folder to go on from the one before it."
       ) from error
 
-  def _check_identity(self, step: int, for_training: bool) -> None:
+  def saved_identity(self, step: int) -> dict[str, Any]:
+    """What the checkpoint of a step belongs to, by dotted names.
+
+    Args:
+      step: Of a checkpoint that exists.
+
+    Returns:
+      Field -> value.
+
+    Raises:
+      CheckpointError: It is not a checkpoint of this project.
+    """
     try:
       args = ocp.args.Composite(identity=ocp.args.JsonRestore())
-      saved = self._manager.restore(step, args=args)["identity"]
+      return self._manager.restore(step, args=args)["identity"]
     except Exception as error:
       raise CheckpointError(
         f"{self.directory / str(step)} is not a checkpoint of this project."
       ) from error
+
+  def _check_identity(self, step: int, for_training: bool) -> None:
+    saved = self.saved_identity(step)
     differing = _differences(saved, self._identity, for_training)
     if differing:
       listing = "\n  ".join(differing)
@@ -276,15 +290,14 @@ def _differences(
   saved: Mapping[str, Any], now: Mapping[str, Any], for_training: bool
 ) -> list[str]:
   lines = []
-  for field in sorted(set(saved) | set(now)):
+  # A converted checkpoint says nothing of the run: those fields are free.
+  for field in sorted(saved):
     if _within(field, FREE_FIELDS):
       continue
     if not for_training and not _within(field, MODEL_FIELDS):
       continue
-    if saved.get(field) != now.get(field):
-      lines.append(
-        f"{field}: {saved.get(field)!r} there, {now.get(field)!r} here"
-      )
+    if saved[field] != now.get(field):
+      lines.append(f"{field}: {saved[field]!r} there, {now.get(field)!r} here")
   return lines
 
 
@@ -295,3 +308,26 @@ def abstract(tree: Any, shardings: Any) -> Any:
     tree,
     shardings,
   )
+
+
+def read_identity(directory: pathlib.Path) -> tuple[int, dict[str, Any]]:
+  """What the newest checkpoint of a folder belongs to.
+
+  Args:
+    directory: Folder of checkpoints.
+
+  Returns:
+    Its step, and the identity by dotted names.
+
+  Raises:
+    CheckpointError: There is no checkpoint, or none of this project.
+  """
+  if not directory.is_dir():
+    raise CheckpointError(f"No checkpoint in {directory}.")
+  checkpointer = Checkpointer(directory, {})
+  step = checkpointer.latest_step
+  if step is None:
+    raise CheckpointError(f"No checkpoint in {directory}.")
+  identity = checkpointer.saved_identity(step)
+  checkpointer.close()
+  return step, identity

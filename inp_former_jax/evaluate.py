@@ -254,7 +254,7 @@ def evaluate_checkpoint(
   mesh = sharding.make_mesh(**config.mesh)
   dataset = experiment.read_dataset(config, workdir)
   require_test_images(dataset)
-  model = experiment.create_model(config, mesh)
+  model = experiment.create_model(config, mesh, workdir)
   shardings = sharding.parameter_shardings(mesh, model.trainable)
   identity = experiment.identity(config, dataset, model.encoder_sha256)
   with checkpoint.Checkpointer(folder, identity) as checkpointer:

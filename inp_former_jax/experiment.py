@@ -19,6 +19,7 @@ from inp_former_jax.data.records import DataError, Dataset
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.models import inp_former, pretrained, vit
 
+CONVERTED_ENCODER = "encoder.safetensors"
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -96,12 +97,16 @@ def _build(config: ConfigDict) -> inp_former.INPFormer:
   )
 
 
-def create_model(config: ConfigDict, mesh: Mesh) -> Model:
+def create_model(
+  config: ConfigDict, mesh: Mesh, workdir: pathlib.Path
+) -> Model:
   """Builds the model on the mesh: encoder loaded, the rest initialised.
 
   Args:
     config: The run's config.
     mesh: Where its arrays go.
+    workdir: Its `encoder.safetensors`, which a converted checkpoint brings,
+      is the encoder if the config names no weights.
 
   Returns:
     The model; no device ever holds more than its shard.
@@ -112,8 +117,10 @@ def create_model(config: ConfigDict, mesh: Mesh) -> Model:
   """
   build = functools.partial(_build, config)
   graphdef, trainable, frozen = inp_former.split(nnx.eval_shape(build))
+  own = workdir / CONVERTED_ENCODER
+  source = config.model.encoder_weights or (str(own) if own.exists() else "")
   weights = pretrained.load_encoder(
-    config.model.encoder, config.model.encoder_weights, frozen["encoder"]
+    config.model.encoder, source, frozen["encoder"]
   )
 
   def initialise(part: int, abstract_state: nnx.State) -> nnx.State:

@@ -66,7 +66,7 @@ def train_and_evaluate(
   )
 
   # 2. Model, optimizer, and the two compiled functions.
-  model = experiment.create_model(config, mesh)
+  model = experiment.create_model(config, mesh, workdir)
   schedule = experiment.make_schedule(config, total_steps)
   optimizer = experiment.make_optimizer(config, schedule)
   abstract_opt = jax.eval_shape(optimizer.init, model.trainable)
@@ -102,13 +102,13 @@ def train_and_evaluate(
   identity = experiment.identity(config, dataset, model.encoder_sha256)
   folder = workdir / "checkpoints"
   with checkpoint.Checkpointer(folder, identity, keep=keep) as checkpointer:
-    start = checkpointer.latest_step or 0
+    start = checkpointer.latest_step or 0  # 0: a converted checkpoint
     if start > total_steps:
       raise checkpoint.CheckpointError(
         f"{folder} holds step {start} and the run has {total_steps} steps "
         "only. Set config.steps or config.epochs as before."
       )
-    if start:
+    if checkpointer.latest_step is not None:
       *state, position = checkpointer.restore(
         *checkpoint.abstract(state, shardings)
       )

@@ -1,15 +1,20 @@
-"""A named encoder and a file -> its weights."""
+"""A named encoder -> its weights; and the command that keeps their files.
 
+python -m inp_former_jax.models.pretrained where NAME
+python -m inp_former_jax.models.pretrained fetch NAME [--source original]
+python -m inp_former_jax.models.pretrained import NAME FILE [--replace]
+"""
+
+import argparse
 import dataclasses
-import hashlib
 import pathlib
-from collections.abc import Mapping
+import sys
 
 import jax
-import numpy as np
 from flax import nnx
 
-from weights_conversion import dinov2, rules
+from inp_former_jax.models import encoder_sources, vit
+from weights_conversion import dinov2, files, rules
 
 RANDOM = "random"
 
@@ -33,98 +38,87 @@ def load_encoder(
   """Loads an encoder's weights.
 
   Args:
-    name: The encoder, for messages, such as `dinov2reg_vit_base_14`.
-    weights: A `.npz` or `.pth` file with facebookresearch/dinov2 names, or
-      "random" for a random initialisation.
+    name: The encoder, such as `dinov2reg_vit_base_14`.
+    weights: "" for the file of that name on this machine, or else from the
+      Hugging Face Hub; "original" for the original PyTorch file; "random" for
+      a random initialisation; or a file (.safetensors, .npz, .pth) with the
+      names of facebookresearch/dinov2 or of the Hugging Face Hub.
     abstract_state: State of a `VisionTransformer` (shapes only).
 
   Returns:
     The weights and their checksum.
 
   Raises:
-    FileNotFoundError: No weights were named, or the file does not exist.
-    ValueError: The file cannot be read, or holds another model.
+    FileNotFoundError: The file does not exist, or nobody has published one.
+    DownloadError: The file is not on this machine and cannot be downloaded.
+    ImportError: A PyTorch file without PyTorch.
+    ValueError: The file has changed since it was downloaded, cannot be read,
+      or holds another model.
   """
   if weights == RANDOM:
     return EncoderWeights(None, RANDOM)
-  if not weights:
-    raise FileNotFoundError(
-      f"No weights for the encoder {name}. Download the checkpoint of this "
-      "variant from github.com/facebookresearch/dinov2 and pass its path: "
-      "--config.model.encoder_weights=FILE (.pth, or .npz with the same "
-      "names). --config.model.encoder_weights=random trains on a random "
-      "encoder, which detects little and serves tests only."
-    )
+  if weights in ("", encoder_sources.ORIGINAL):
+    return _load_by_name(name, weights, abstract_state)
   path = pathlib.Path(weights).expanduser()
   if not path.is_file():
     raise FileNotFoundError(
-      f"config.model.encoder_weights names {path}, which is not a file."
+      f"config.model.encoder_weights names {path}, which is not a file. It "
+      'can be a file, "original", "random", or "" for the file of the '
+      f"encoder {name} on this machine or the Hugging Face Hub."
     )
-  num_blocks = len(abstract_state["blocks"])
-  state = rules.convert_state(
-    read_arrays(path), dinov2.encoder_rules(num_blocks), abstract_state, path
-  )
-  return EncoderWeights(state, file_sha256(path))
+  state = _read_state(path, abstract_state)
+  return EncoderWeights(state, files.file_sha256(path))
 
 
-def read_arrays(path: pathlib.Path) -> Mapping[str, np.ndarray]:
-  """Reads a checkpoint file as named arrays, running none of its code.
+def _load_by_name(
+  name: str, source: str, abstract_state: nnx.State
+) -> EncoderWeights:
+  if source:
+    file = encoder_sources.fetch(name, source)
+  else:
+    file = encoder_sources.find_or_fetch(name)
+  try:
+    state = _read_state(file.path, abstract_state)
+  except ValueError as error:
+    raise ValueError(
+      f"{error}\n{file.path} is kept as the encoder {name}: delete it to have "
+      "it fetched again."
+    ) from error
+  return EncoderWeights(state, file.sha256)
+
+
+def _read_state(path: pathlib.Path, abstract_state: nnx.State) -> nnx.State:
+  arrays = files.read_arrays(path)
+  table = dinov2.rules_for(arrays, len(abstract_state["blocks"]), path)
+  return rules.convert_state(arrays, table, abstract_state, path)
+
+
+def import_file(
+  name: str, path: pathlib.Path, *, replace: bool = False
+) -> encoder_sources.EncoderFile:
+  """Keeps a file that was fetched by hand as the weights of an encoder.
 
   Args:
-    path: `.npz`, or `.pth` / `.pt` (needs the `convert` extra).
+    name: The encoder, such as `dinov2reg_vit_base_14`.
+    path: The file; it is copied.
+    replace: Whether it takes the place of files that are there.
 
   Returns:
-    Name -> array.
+    The copy.
 
   Raises:
-    ValueError: The file is of another kind, truncated or corrupt.
-    ImportError: A PyTorch file without PyTorch.
+    FileNotFoundError: There is no such file.
+    FileExistsError: Weights of this encoder are there already.
+    ValueError: The file cannot be read, or holds another model.
   """
-  suffix = path.suffix.lower()
-  if suffix not in (".npz", ".pth", ".pt"):
-    raise ValueError(f"{path}: weights are read from .npz or .pth files only.")
-  try:
-    if suffix == ".npz":
-      # np.load leaves a file that it opened itself open where it fails.
-      with open(path, "rb") as f, np.load(f, allow_pickle=False) as file:
-        return {key: file[key] for key in file.files}
-    return _read_torch(path)
-  except ImportError:
-    raise
-  # A damaged file raises nearly anything: zlib.error, TokenError, IndexError.
-  except Exception as error:
-    reason = str(error).split("\n")[0] or type(error).__name__
-    raise ValueError(
-      f"{path} cannot be read as a {suffix} file of weights ({reason}). "
-      "It may be truncated or of another kind: fetch it again."
-    ) from error
-
-
-def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
-  try:
-    import torch
-  except ImportError as error:
-    raise ImportError(
-      f"{path} is a PyTorch file; reading it needs PyTorch: "
-      "pip install 'inp-former-jax[convert]'."
-    ) from error
-  loaded = torch.load(path, map_location="cpu", weights_only=True)
-  if not isinstance(loaded, Mapping):
-    raise ValueError(f"holds {type(loaded).__name__}, not named tensors")
-  wrong = [k for k, v in loaded.items() if not isinstance(v, torch.Tensor)]
-  if wrong:
-    raise ValueError(f"entries that are not tensors: {', '.join(wrong[:5])}")
-  return {
-    # numpy has no bfloat16.
-    key: (v.float() if v.dtype == torch.bfloat16 else v).detach().numpy()
-    for key, v in loaded.items()
-  }
-
-
-def file_sha256(path: pathlib.Path) -> str:
-  """Checksum of a file in hex."""
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+  if not path.is_file():
+    raise FileNotFoundError(f"{path} is not a file; nothing was imported.")
+  variant, num_registers = vit.parse_encoder_name(name)
+  model = nnx.eval_shape(
+    lambda: vit.VisionTransformer(variant, num_registers, rngs=nnx.Rngs(0))
+  )
+  _read_state(path, nnx.state(model))
+  return encoder_sources.import_into_cache(name, path, replace=replace)
 
 
 def place(state: nnx.State, shardings) -> nnx.State:
@@ -136,3 +130,61 @@ def place(state: nnx.State, shardings) -> nnx.State:
     )
 
   return jax.tree.map(put, state, shardings)
+
+
+def _describe(name: str) -> str:
+  """Where an encoder's weights come from, without fetching them."""
+  file = encoder_sources.find_cached(name)
+  if file is not None:
+    return f"{file.path}\nsha256 {file.sha256}"
+  sources = encoder_sources.describe_sources(name)
+  return (
+    f"not on this machine (nor in {encoder_sources.cache_folder()})\n"
+    f"default:  {sources[encoder_sources.HUGGING_FACE]}\n"
+    f"original: {sources[encoder_sources.ORIGINAL]}"
+  )
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    prog="python -m inp_former_jax.models.pretrained",
+    description="Keeps files with encoders' weights under their names.",
+  )
+  commands = parser.add_subparsers(dest="command", required=True)
+  where = commands.add_parser("where", help="say where weights come from")
+  fetch = commands.add_parser("fetch", help="download weights")
+  take = commands.add_parser("import", help="keep a file fetched by hand")
+  for command in (where, fetch, take):
+    command.add_argument("name", help="such as dinov2reg_vit_base_14")
+  fetch.add_argument(
+    "--source",
+    choices=encoder_sources.SOURCES,
+    default=encoder_sources.HUGGING_FACE,
+  )
+  take.add_argument("file", type=pathlib.Path)
+  take.add_argument(
+    "--replace", action="store_true", help="in place of what is there"
+  )
+  return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+  """The command `where`, `fetch` or `import`.
+
+  Args:
+    arguments: Of the command line; those of the process by default.
+  """
+  args = _parse(arguments)
+  try:
+    if args.command == "where":
+      print(_describe(args.name))
+    elif args.command == "fetch":
+      print(encoder_sources.fetch(args.name, args.source).path)
+    else:
+      print(import_file(args.name, args.file, replace=args.replace).path)
+  except (ValueError, OSError, ImportError) as error:
+    sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+  main()

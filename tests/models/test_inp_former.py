@@ -10,9 +10,10 @@ from flax import nnx
 
 from inp_former_jax import losses, scoring
 from inp_former_jax.models import inp_former as model_lib
-from inp_former_jax.models import pretrained, vit
+from inp_former_jax.models import vit
 from inp_former_jax.models.inp_former import INPFormer
 from tests.conftest import GOLDENS
+from weights_conversion import files
 from weights_conversion.inp_former import load_model
 
 TINY = vit.VARIANTS["tiny"]
@@ -28,7 +29,7 @@ def highest_precision():
 
 @pytest.fixture(scope="module")
 def arrays():
-  return pretrained.read_arrays(GOLDENS / "tiny_reg4_params.npz")
+  return files.read_arrays(GOLDENS / "tiny_reg4_params.npz")
 
 
 @pytest.fixture

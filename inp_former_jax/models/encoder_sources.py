@@ -1,0 +1,261 @@
+"""An encoder's name -> a file with its weights: cached, or downloaded."""
+
+import dataclasses
+import importlib.util
+import os
+import pathlib
+import re
+import shutil
+
+from inp_former_jax.models import download, file_record, vit
+from weights_conversion import files
+
+CACHE_VARIABLE = "INP_FORMER_CACHE"
+HUGGING_FACE = "huggingface"
+ORIGINAL = "original"
+SOURCES = (HUGGING_FACE, ORIGINAL)
+PUBLISHED = ("small", "base", "large")
+ORIGINAL_ROOT = "https://dl.fbaipublicfiles.com/dinov2"
+
+_HUB_FILE = "model.safetensors"
+_SUFFIXES = (".npz", ".safetensors", ".pth")  # in the order of preference
+_COMMAND = "python -m inp_former_jax.models.pretrained"
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderFile:
+  """A file with an encoder's weights, verified.
+
+  Attributes:
+    path: The file.
+    sha256: In hex.
+  """
+
+  path: pathlib.Path
+  sha256: str
+
+
+def cache_folder() -> pathlib.Path:
+  """Where files imported by hand and original ones are kept."""
+  folder = os.environ.get(CACHE_VARIABLE) or "~/.cache/inp_former_jax/encoders"
+  return pathlib.Path(folder).expanduser()
+
+
+def hub_repository(name: str) -> str:
+  """The encoder's repository on the Hugging Face Hub.
+
+  Args:
+    name: Such as `dinov2reg_vit_base_14`.
+
+  Raises:
+    FileNotFoundError: Nobody has published weights of this variant.
+  """
+  variant, num_registers = _published(name)
+  registers = "-with-registers" if num_registers else ""
+  return f"facebook/dinov2{registers}-{variant}"
+
+
+def original_url(name: str) -> str:
+  """Address of the encoder's original PyTorch file.
+
+  Args:
+    name: Such as `dinov2reg_vit_base_14`.
+
+  Raises:
+    FileNotFoundError: Nobody has published weights of this variant.
+  """
+  variant, num_registers = _published(name)
+  model = f"dinov2_vit{variant[0]}14"
+  registers = f"_reg{num_registers}" if num_registers else ""
+  return f"{ORIGINAL_ROOT}/{model}/{model}{registers}_pretrain.pth"
+
+
+def _published(name: str) -> tuple[str, int]:
+  _, num_registers = vit.parse_encoder_name(name)
+  variant = name.split("_")[2]
+  if variant not in PUBLISHED:
+    raise FileNotFoundError(
+      f"The encoder {name} has no published weights; those of "
+      f"{', '.join(PUBLISHED)} have. Pass a file: "
+      "--config.model.encoder_weights=FILE, or train on a random encoder, "
+      "which serves tests only: --config.model.encoder_weights=random."
+    )
+  return variant, num_registers
+
+
+def find_cached(name: str) -> EncoderFile | None:
+  """The encoder's file on this machine: in our cache, then in the Hub's.
+
+  Args:
+    name: Such as `dinov2reg_vit_base_14`.
+
+  Raises:
+    ChangedFileError: The file is not what it was.
+  """
+  for path in _cached_paths(name):
+    return EncoderFile(path, file_record.verify_file(path).sha256)
+  if name.split("_")[2] not in PUBLISHED:
+    return None
+  import huggingface_hub
+
+  path = huggingface_hub.try_to_load_from_cache(hub_repository(name), _HUB_FILE)
+  return _verify_hub_file(name, path) if isinstance(path, str) else None
+
+
+def _cached_paths(name: str) -> list[pathlib.Path]:
+  vit.parse_encoder_name(name)
+  paths = [cache_folder() / (name + suffix) for suffix in _SUFFIXES]
+  return [path for path in paths if path.is_file()]
+
+
+def find_or_fetch(name: str) -> EncoderFile:
+  """The encoder's file on this machine, or else from the Hugging Face Hub.
+
+  Args:
+    name: Such as `dinov2reg_vit_base_14`.
+
+  Raises:
+    FileNotFoundError: Nobody has published weights of this variant.
+    DownloadError: It is not here and cannot be downloaded.
+    ChangedFileError: The file is not what it was.
+  """
+  return find_cached(name) or fetch(name, HUGGING_FACE)
+
+
+def fetch(name: str, source: str) -> EncoderFile:
+  """The encoder's file from one source, downloaded unless it is here.
+
+  Args:
+    name: Such as `dinov2reg_vit_base_14`.
+    source: One of SOURCES.
+
+  Raises:
+    FileNotFoundError: Nobody has published weights of this variant.
+    DownloadError: It is not here and cannot be downloaded.
+    ChangedFileError: The file is not what it was.
+    ImportError: An original file, and no PyTorch to read it.
+  """
+  fetch_from = {HUGGING_FACE: _fetch_hub, ORIGINAL: _fetch_original}[source]
+  url = describe_sources(name)[source]
+  try:
+    return fetch_from(name)
+  except (file_record.ChangedFileError, ImportError):
+    raise
+  # Whichever library carries the hub's requests has exceptions of its own.
+  except Exception as error:
+    raise download.DownloadError(_remedy(name, url, error)) from error
+
+
+def _remedy(name: str, url: str, error: Exception | str) -> str:
+  if not isinstance(error, download.DownloadError):
+    # The hub's own error says "check your connection" even if the offline
+    # switch is on; what it comes from knows.
+    cause = error.__cause__ or error
+    reason = str(cause).strip().split("\n")[0] or type(cause).__name__
+    error = f"{url} cannot be downloaded: {reason}"
+  listing = "\n".join(f"  {s}" for s in describe_sources(name).values())
+  return (
+    f"The weights of the encoder {name} are not on this machine. {error}\n"
+    "Try again with a connection, or fetch by hand one of\n"
+    f"{listing} (needs the extra `convert`)\n"
+    f"and import it: {_COMMAND} import {name} FILE\n"
+    "or pass its path: --config.model.encoder_weights=FILE. A random "
+    "encoder serves tests only: --config.model.encoder_weights=random."
+  )
+
+
+def describe_sources(name: str) -> dict[str, str]:
+  """Source -> address of the encoder's file there.
+
+  Args:
+    name: Such as `dinov2reg_vit_base_14`.
+
+  Raises:
+    FileNotFoundError: Nobody has published weights of this variant.
+  """
+  import huggingface_hub
+
+  hub = huggingface_hub.hf_hub_url(hub_repository(name), _HUB_FILE)
+  return {HUGGING_FACE: hub, ORIGINAL: original_url(name)}
+
+
+def _fetch_hub(name: str) -> EncoderFile:
+  import huggingface_hub
+
+  path = huggingface_hub.hf_hub_download(hub_repository(name), _HUB_FILE)
+  return _verify_hub_file(name, path)
+
+
+def _verify_hub_file(name: str, path: str) -> EncoderFile:
+  """Compares a file of the Hub's cache with the Hub's checksum of it.
+
+  The Hub's cache names a large file by its sha256 and links to it. Where it
+  cannot link, the first sha256 found is noted in our cache.
+  """
+  link = pathlib.Path(path)
+  file = link.resolve()
+  if not re.fullmatch("[0-9a-f]{64}", file.name):
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / f"{name}.{link.parent.name}.json"
+    return EncoderFile(link, file_record.verify_file(link, record).sha256)
+  sha256 = files.file_sha256(file)
+  if sha256 != file.name:
+    raise file_record.ChangedFileError(
+      f"{link} has changed: its sha256 is {sha256}, on the Hugging Face Hub "
+      f"it is {file.name}. Delete {file} to have it fetched again."
+    )
+  return EncoderFile(link, sha256)
+
+
+def _fetch_original(name: str) -> EncoderFile:
+  path = cache_folder() / f"{name}.pth"
+  if importlib.util.find_spec("torch") is None:
+    raise ImportError(
+      f"{original_url(name)} is a PyTorch file; reading it needs PyTorch: "
+      "pip install 'inp-former-jax[convert]'. The file of the Hugging Face "
+      'Hub needs nothing more: --config.model.encoder_weights="".'
+    )
+  record = download.download_file(original_url(name), path)
+  return EncoderFile(path, record.sha256)
+
+
+def import_into_cache(
+  name: str, file: pathlib.Path, *, replace: bool = False
+) -> EncoderFile:
+  """Copies a file into our cache, atomically and with its record.
+
+  Args:
+    name: The encoder it holds.
+    file: `.npz`, `.safetensors`, `.pth` or `.pt`.
+    replace: Whether it takes the place of files that are there.
+
+  Raises:
+    FileExistsError: The cache has a file of this encoder.
+  """
+  folder = cache_folder()
+  folder.mkdir(parents=True, exist_ok=True)
+  present = _cached_paths(name)
+  if present and not replace:
+    raise FileExistsError(
+      f"The cache has weights of the encoder {name} already: {present[0]}. "
+      "Say --replace to use the file given instead."
+    )
+  suffix = ".pth" if file.suffix.lower() == ".pt" else file.suffix.lower()
+  target = folder / (name + suffix)
+  copy = folder / f".{name}.{os.getpid()}"
+  try:
+    shutil.copy(file, copy)
+    sha256 = files.file_sha256(copy)
+    # In this order a kill in between leaves no record of another file.
+    file_record.record_path(target).unlink(missing_ok=True)
+    os.replace(copy, target)
+  finally:
+    copy.unlink(missing_ok=True)
+  for old in set(present) - {target}:
+    file_record.record_path(old).unlink(missing_ok=True)
+    old.unlink()
+  origin = file.resolve().as_uri()
+  record = file_record.FileRecord(origin, target.stat().st_size, sha256)
+  file_record.write_record(target, record)
+  return EncoderFile(target, sha256)
