@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import huggingface_hub.constants
 import pytest
 from PIL import Image
 
 from inp_former_jax import evaluate, train
 from inp_former_jax.data.records import DataError
+from inp_former_jax.models import download
 
 
 @pytest.fixture
@@ -119,10 +121,18 @@ def test_unknown_layout_is_refused(config, tmp_path):
 
 
 def test_no_encoder_weights_is_an_error_never_a_random_encoder(
-  root, config, tmp_path
+  root, config, tmp_path, monkeypatch
 ):
+  monkeypatch.setenv("INP_FORMER_CACHE", str(tmp_path / "encoders"))
+  # The constants hold what the environment said when they were imported.
+  constants = huggingface_hub.constants
+  monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+  monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
   config.model.encoder_weights = ""
   with pytest.raises(FileNotFoundError, match="encoder_weights=FILE"):
+    train.train_and_evaluate(config, tmp_path / "run")
+  config.model.encoder = "dinov2reg_vit_small_14"
+  with pytest.raises(download.DownloadError, match="encoder_weights=FILE"):
     train.train_and_evaluate(config, tmp_path / "run")
 
 
