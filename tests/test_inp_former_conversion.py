@@ -8,7 +8,7 @@ import pytest
 
 from inp_former_jax import checkpoint, evaluate, train
 from tests.conftest import GOLDENS
-from weights_conversion import files, inp_former, verify
+from weights_conversion import files, inp_former, inp_former_names, verify
 
 PARAMS = ["tiny_reg4_params.npz", "tiny_noreg_params.npz"]
 
@@ -57,7 +57,7 @@ def test_pth_round_trip_is_bit_exact(tmp_path):
 def test_sizes_are_read_off_the_shapes(round_trip):
   arrays, _ = round_trip
   shapes = {key: value.shape for key, value in arrays.items()}
-  found = inp_former.read_architecture(shapes, "file")
+  found = inp_former_names.read_architecture(shapes, "file")
   registers = 4 if "encoder.register_tokens" in arrays else 0
   assert found.name == f"dinov2{'reg' if registers else ''}_vit_tiny_14"
   assert (found.num_registers, found.num_prototypes) == (registers, 6)

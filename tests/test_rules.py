@@ -10,7 +10,7 @@ from flax import nnx
 from inp_former_jax.models import vit
 from inp_former_jax.models.inp_former import INPFormer
 from tests.conftest import GOLDENS
-from weights_conversion import dinov2, inp_former, rules
+from weights_conversion import dinov2, inp_former_names, rules
 from weights_conversion.rules import Rule
 
 KINDS = {"reg4": 4, "noreg": 0}
@@ -96,7 +96,7 @@ def test_key_list_of_the_tests_is_the_originals(kind):
 def test_original_checkpoints_fill_the_whole_model_exactly(kind):
   variant = vit.VARIANTS["tiny"]
   make = lambda: INPFormer(variant, KINDS[kind], rngs=nnx.Rngs(0))  # noqa: E731
-  table = inp_former.model_rules(variant.target_blocks[-1] + 1)
+  table = inp_former_names.model_rules(variant.target_blocks[-1] + 1)
   shapes = golden_shapes(kind)
   assert converted_shapes(shapes, table) == model_shapes(make)
 
@@ -193,7 +193,7 @@ def test_prototypes_come_with_and_without_a_batch_axis():
   tokens = np.random.default_rng(0).normal(size=(6, 4))
   for array in (tokens, tokens[None]):
     np.testing.assert_array_equal(rules.add_batch_axis(array), tokens[None])
-  table = inp_former.trainable_rules()
+  table = inp_former_names.trainable_rules()
   for key in ("prototype_token", "prototype_token.0"):
     assert rules.target_path(key, table) == "prototypes"
 

@@ -11,7 +11,7 @@ from flax import nnx
 from inp_former_jax.data import transforms
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import vit
-from weights_conversion import dinov2, files, inp_former, rules
+from weights_conversion import dinov2, files, inp_former_names, rules
 from weights_conversion.reference import (
   BLOCK,
   ENCODER,
@@ -34,7 +34,7 @@ def check_blocks(
   Yields:
     A result per array.
   """
-  architecture = inp_former.read_architecture(
+  architecture = inp_former_names.read_architecture(
     {key: value.shape for key, value in arrays.items()}, compare.path
   )
   variant = architecture.variant

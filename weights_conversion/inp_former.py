@@ -9,7 +9,6 @@ WORKDIR then evaluates, predicts and goes on training like any other.
 import argparse
 import dataclasses
 import pathlib
-import re
 import sys
 from collections.abc import Mapping
 
@@ -23,177 +22,15 @@ from inp_former_jax.experiment import CONVERTED_ENCODER
 from inp_former_jax.models import inp_former, vit
 from weights_conversion import files
 from weights_conversion.dinov2 import encoder_rules, facebookresearch_arrays
-from weights_conversion.rules import (
-  Rule,
-  add_batch_axis,
-  convert_state,
-  flatten,
-  transpose,
+from weights_conversion.inp_former_names import (
+  Architecture,
+  abstract_model,
+  array_shapes,
+  load_model,
+  read_architecture,
+  trainable_to_torch,
 )
-
-_INVERSES = {
-  np.asarray: np.asarray,
-  transpose: transpose,
-  flatten: lambda x: x.reshape(-1, 1, 1),  # (h,) -> (h, 1, 1)
-  add_batch_axis: lambda x: x[0],  # (1, M, C) -> (M, C)
-}
-
-
-def model_rules(num_blocks: int) -> list[Rule]:
-  """Rule table for a whole INP-Former checkpoint.
-
-  Args:
-    num_blocks: Encoder blocks of the model; later ones are not needed.
-
-  Returns:
-    Rules to the state of an `INPFormer`.
-  """
-  encoder = [
-    dataclasses.replace(
-      rule,
-      pattern=r"encoder\." + rule.pattern,
-      target=rule.target and "encoder/" + rule.target,
-    )
-    for rule in encoder_rules(num_blocks)
-  ]
-  return encoder + trainable_rules()
-
-
-def trainable_rules() -> list[Rule]:
-  """Rule table for the trainable part alone."""
-  return [
-    Rule(r"prototype_token(?:\.0)?", "prototypes", add_batch_axis),
-    *_linear(r"bottleneck\.0\.(fc[12])", r"bottleneck/\1"),
-    *_block_rules(r"aggregation\.0\.()", r"extractor\1"),
-    *_block_rules(r"decoder\.(\d+)\.", r"decoder/\1"),
-  ]
-
-
-def _block_rules(prefix: str, target: str) -> list[Rule]:
-  """Rules of a trainable block; the prefix has one group, used in target."""
-  return [
-    Rule(prefix + r"norm([12])\.weight", target + r"/norm\2/scale"),
-    Rule(prefix + r"norm([12])\.bias", target + r"/norm\2/bias"),
-    Rule(prefix + r"attn\.learn_scale", target + "/attn/learn_scale", flatten),
-    *_linear(prefix + r"attn\.(q|kv|qkv|proj)", target + r"/attn/\2"),
-    *_linear(prefix + r"mlp\.(fc[12])", target + r"/mlp/\2"),
-  ]
-
-
-def _linear(pattern: str, target: str) -> list[Rule]:
-  return [
-    Rule(pattern + r"\.weight", target + "/kernel", transpose),
-    Rule(pattern + r"\.bias", target + "/bias"),
-  ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-  """What an official checkpoint holds, read off its shapes.
-
-  Attributes:
-    variant: Size of the encoder.
-    name: The encoder's name; None for a size that has none.
-    num_registers: Register tokens of the encoder.
-    num_prototypes: INPs.
-  """
-
-  variant: vit.Variant
-  name: str | None
-  num_registers: int
-  num_prototypes: int
-
-
-def read_architecture(
-  shapes: Mapping[str, tuple[int, ...]], source: object
-) -> Architecture:
-  """Reads the sizes of an official INP-Former checkpoint.
-
-  Args:
-    shapes: Key -> shape of every array.
-    source: What it is (its file), for the error.
-
-  Returns:
-    The architecture.
-
-  Raises:
-    ValueError: It is no INP-Former checkpoint, or one of unknown depth.
-  """
-  prototypes = shapes.get("prototype_token", shapes.get("prototype_token.0"))
-  scales = shapes.get("decoder.0.attn.learn_scale")
-  token = shapes.get("encoder.cls_token")
-  if prototypes is None or scales is None or token is None:
-    raise ValueError(
-      f"{source} is no INP-Former checkpoint: it must hold prototype_token, "
-      "encoder.cls_token and decoder.0.attn.learn_scale, and holds "
-      f"{', '.join(list(shapes)[:3])}, ..."
-    )
-  depth = sum(
-    key.startswith("encoder.blocks.") and key.endswith(".norm1.weight")
-    for key in shapes
-  )
-  targets = {v.depth: v.target_blocks for v in vit.VARIANTS.values()}
-  if depth not in targets:
-    raise ValueError(
-      f"{source} has an encoder of {depth} blocks; known are "
-      f"{', '.join(map(str, targets))}."
-    )
-  variant = vit.Variant(token[-1], depth, int(np.prod(scales)), targets[depth])
-  registers = shapes.get("encoder.register_tokens", (1, 0))[1]
-  return Architecture(
-    variant, _encoder_name(variant, registers), registers, prototypes[-2]
-  )
-
-
-def _encoder_name(variant: vit.Variant, num_registers: int) -> str | None:
-  for name, known in vit.VARIANTS.items():
-    if known == variant and num_registers in (0, 4):
-      return f"dinov2{'reg' if num_registers else ''}_vit_{name}_14"
-  return None
-
-
-def _shapes(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-  return {key: value.shape for key, value in arrays.items()}
-
-
-def _abstract_model(architecture: Architecture, dtype=jnp.float32):
-  """Graph definition, abstract trainable and frozen state."""
-  return inp_former.split(
-    nnx.eval_shape(
-      lambda: inp_former.INPFormer(
-        architecture.variant,
-        architecture.num_registers,
-        num_prototypes=architecture.num_prototypes,
-        dtype=dtype,
-        rngs=nnx.Rngs(0),
-      )
-    )
-  )
-
-
-def load_model(
-  arrays: Mapping[str, np.ndarray],
-  source: object,
-  dtype: jnp.dtype = jnp.float32,
-) -> inp_former.INPFormer:
-  """Builds an INPFormer with the weights of an official checkpoint.
-
-  Args:
-    arrays: The checkpoint, key -> array.
-    source: What it is (its file), for the error.
-    dtype: Compute dtype.
-
-  Returns:
-    The model.
-
-  Raises:
-    ValueError: It does not fit; every mismatch is named.
-  """
-  architecture = read_architecture(_shapes(arrays), source)
-  graphdef, trainable, frozen = _abstract_model(architecture, dtype)
-  state = nnx.merge_state(trainable, frozen)
-  table = model_rules(len(frozen["encoder"]["blocks"]))
-  return nnx.merge(graphdef, convert_state(arrays, table, state, source))
+from weights_conversion.rules import convert_state
 
 
 def to_flax(source: pathlib.Path, workdir: pathlib.Path) -> Architecture:
@@ -213,7 +50,7 @@ def to_flax(source: pathlib.Path, workdir: pathlib.Path) -> Architecture:
     CheckpointError: The workdir cannot be written, or has checkpoints.
   """
   arrays = files.read_arrays(source)
-  architecture = read_architecture(_shapes(arrays), source)
+  architecture = read_architecture(array_shapes(arrays), source)
   if architecture.name is None:
     raise ValueError(
       f"{source} holds an encoder of no known size: {architecture.variant}, "
@@ -311,7 +148,7 @@ class Restored:
 
   def model(self) -> inp_former.INPFormer:
     """The float32 model."""
-    graphdef, _, frozen = _abstract_model(self.architecture)
+    graphdef, _, frozen = abstract_model(self.architecture)
     table = encoder_rules(len(frozen["encoder"]["blocks"]))
     encoder = convert_state(self.encoder, table, frozen["encoder"], "encoder")
     frozen = nnx.State({"encoder": encoder})
@@ -344,7 +181,7 @@ def restore(
   architecture = Architecture(
     variant, name, num_registers, identity["model.num_prototypes"]
   )
-  _, abstract, _ = _abstract_model(architecture)
+  _, abstract, _ = abstract_model(architecture)
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   checkpointer = checkpoint.Checkpointer(workdir / "checkpoints", identity)
   trainable = checkpointer.restore_trainable(
@@ -371,62 +208,6 @@ def _read_encoder(
       f"{identity['encoder.sha256']} ({identity['encoder.name']})."
     )
   return facebookresearch_arrays(files.read_arrays(path), path)
-
-
-def trainable_to_torch(trainable: nnx.State) -> dict[str, np.ndarray]:
-  """The trainable part with the original's names, shapes and order.
-
-  Args:
-    trainable: Trainable state of an INPFormer with INPs.
-
-  Returns:
-    Key -> float32 array, without the encoder.
-  """
-  ours = {
-    "/".join(map(str, path)): np.asarray(variable.get_value())
-    for path, variable in nnx.to_flat_state(trainable)
-  }
-  table = trainable_rules()
-  result = {}
-  for name in trainable_names(len(trainable["decoder"])):
-    path, inverse = _way_back(name, table)
-    result[name] = np.ascontiguousarray(inverse(ours.pop(path)))
-  assert not ours, f"not converted: {', '.join(ours)}"
-  return result
-
-
-def _way_back(name: str, table: list[Rule]):
-  """Path of a key in our state, and the inverse of its rule's transform."""
-  ((rule, match),) = [
-    (r, m) for r in table if (m := re.fullmatch(r.pattern, name))
-  ]
-  return match.expand(rule.target), _INVERSES[rule.transform]
-
-
-def trainable_names(depth: int) -> list[str]:
-  """The original's names of the trainable part, in its order.
-
-  Args:
-    depth: Decoder blocks.
-
-  Returns:
-    Keys of an official checkpoint, without the encoder's.
-  """
-  mlp = ["fc1", "fc2"]
-  blocks = ["aggregation.0"] + [f"decoder.{i}" for i in range(depth)]
-  names = ["prototype_token", *_parameters("bottleneck.0.", mlp)]
-  for block in blocks:
-    names += _parameters(f"{block}.", ["norm1"])
-    if block.startswith("decoder"):
-      names.append(f"{block}.attn.learn_scale")
-    names += _parameters(f"{block}.attn.", ["q", "kv", "proj"])
-    names += _parameters(f"{block}.", ["norm2"])
-    names += _parameters(f"{block}.mlp.", mlp)
-  return names
-
-
-def _parameters(prefix: str, layers: list[str]) -> list[str]:
-  return [f"{prefix}{x}.{part}" for x in layers for part in ("weight", "bias")]
 
 
 def main(argv: list[str] | None = None) -> int:

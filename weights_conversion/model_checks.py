@@ -13,7 +13,7 @@ from flax import nnx
 from inp_former_jax import losses, optimizer, scoring, train_step
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import vit
-from weights_conversion import files, inp_former, rules
+from weights_conversion import files, inp_former_names, rules
 from weights_conversion.encoder_checks import check_blocks
 from weights_conversion.reference import (
   ENCODER,
@@ -38,7 +38,7 @@ def _load_model(
   if not params.exists():
     raise FileNotFoundError(f"{path} needs {params.name} beside it.")
   arrays = dict(files.read_arrays(params))
-  return inp_former.load_model(arrays, params.name, dtype), arrays
+  return inp_former_names.load_model(arrays, params.name, dtype), arrays
 
 
 def _to_maps(tokens: jax.Array, like: np.ndarray) -> np.ndarray:
@@ -158,7 +158,7 @@ def _check_named(
     if key.startswith(prefix)
   }
   shapes = {path: value.shape for path, value in ours.items()}
-  table = inp_former.trainable_rules()
+  table = inp_former_names.trainable_rules()
   converted = rules.convert(named, table, shapes, compare.path.name)
   for name in named:
     path = rules.target_path(name, table)
