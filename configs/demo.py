@@ -9,13 +9,12 @@ from configs import common
 
 
 def get_config() -> ConfigDict:
-  """A small random encoder at 224 pixels: it shows the way, not the quality."""
+  """The encoder within the package, at 224 pixels."""
   config = common.get_config()
   config.data.layout = "demo"
   config.data.resize = 256
   config.data.crop = 224
-  config.model.encoder = "dinov2reg_vit_tiny_14"
-  config.model.encoder_weights = "random"
+  config.model.encoder = "demo_vit_tiny_14"
   config.model.dtype = "float32"
   config.batch_size = 8
   config.steps = 160

@@ -1,16 +1,12 @@
 """Command line: python -m inp_former_jax.main --config=FILE --workdir=DIR."""
 
-import sys
-
 import jax
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import app, flags
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "Config file; --config.FIELD=VALUE overrides a field."
-)
-_WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder for checkpoints, logs and results."
+from inp_former_jax import command_line
+
+_CONFIG, _WORKDIR = command_line.define_flags(
+  "Folder for checkpoints, logs and results."
 )
 _MODE = flags.DEFINE_enum(
   "mode",
@@ -33,17 +29,11 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
   "process_id", None, "Number of this process, from 0."
 )
-flags.mark_flags_as_required(["config", "workdir"])
-
-_MENDABLE = (ValueError, OSError, RuntimeError, ArithmeticError, ImportError)
 
 
 def main(argv: list[str]) -> None:
   """Hands the flags over; what a user can mend is said in one line."""
-  if len(argv) > 1:
-    raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
-  if not flags.FLAGS["verbosity"].present:
-    logging.set_verbosity(logging.WARNING)  # orbax tells much at INFO
+  command_line.start(argv)
   given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
   if not _DISTRIBUTED.value and any(value is not None for value in given):
     raise app.UsageError(
@@ -58,31 +48,12 @@ def main(argv: list[str]) -> None:
     "train": train.train_and_evaluate,
     "eval": evaluate.evaluate_checkpoint,
   }
-  try:
-    modes[_MODE.value](_CONFIG.value, _WORKDIR.value)
-  except _MENDABLE as error:
-    if flags.FLAGS.verbosity > 0:
-      raise
-    sys.exit(f"error: {error}\n(--verbosity=1 shows where.)")
-
-
-def _parse_flags(argv: list[str]) -> list[str]:
-  try:
-    return app.parse_flags_with_usage(argv)
-  except AttributeError as error:
-    # ml_collections' error is a KeyError's repr inside an AttributeError.
-    cause = error.args[0]
-    if not isinstance(cause, KeyError):
-      raise
-    lines = str(cause.args[0]).splitlines()
-    sys.exit(
-      f"error: the config has no field {lines[0]}. " + " ".join(lines[1:])
-    )
+  command_line.call(modes[_MODE.value], _CONFIG.value, _WORKDIR.value)
 
 
 def run() -> None:
   """Parses the flags and calls `main`."""
-  app.run(main, flags_parser=_parse_flags)
+  command_line.run(main)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ def config(dataset_root) -> ConfigDict:
 
 def tiny_config(root: pathlib.Path) -> ConfigDict:
   config = demo_config.get_config()
+  config.model.encoder = "dinov2reg_vit_nano_14"
+  config.model.encoder_weights = "random"
   config.data.layout = "mvtec"
   config.data.root = str(root)
   config.data.resize = 80

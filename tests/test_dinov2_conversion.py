@@ -81,7 +81,7 @@ def abstract(variant: str, num_registers: int, num_blocks: int | None = None):
 
 
 def load(arrays, num_registers: int, num_blocks: int | None = None):
-  graphdef, state = abstract("tiny", num_registers, num_blocks)
+  graphdef, state = abstract("nano", num_registers, num_blocks)
   table = dinov2.rules_for(arrays, len(state["blocks"]))
   return graphdef, rules.convert_state(arrays, table, state, "FILE")
 
@@ -159,7 +159,7 @@ def test_hidden_states_are_those_of_transformers(
   import torch
 
   torch.manual_seed(0)
-  tiny = vit.VARIANTS["tiny"]
+  tiny = vit.VARIANTS["nano"]
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     model = transformers_model(transformers, num_registers, tiny)
@@ -196,7 +196,7 @@ def test_hidden_states_are_those_of_transformers(
 def full_size(variant: str, num_registers: int) -> dict[str, tuple[int, ...]]:
   """Names and shapes of a published encoder, by the original's tiny one."""
   size = vit.VARIANTS[variant]
-  tiny = vit.VARIANTS["tiny"]
+  tiny = vit.VARIANTS["nano"]
 
   def scaled(shape):
     return tuple(
@@ -435,7 +435,7 @@ def test_encoder_is_converted_bit_by_bit(
     found = {key: found[key] for key in expected}
   assert_same_arrays(found, expected)
   output = capsys.readouterr().out
-  name = f"dinov2{'reg' if num_registers else ''}_vit_tiny_14"
+  name = f"dinov2{'reg' if num_registers else ''}_vit_nano_14"
   assert output.startswith(f"{target}: {name} (width 48, 12 blocks")
   assert output.count("\n") == 1
 

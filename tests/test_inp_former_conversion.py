@@ -59,7 +59,7 @@ def test_sizes_are_read_off_the_shapes(round_trip):
   shapes = {key: value.shape for key, value in arrays.items()}
   found = inp_former_names.read_architecture(shapes, "file")
   registers = 4 if "encoder.register_tokens" in arrays else 0
-  assert found.name == f"dinov2{'reg' if registers else ''}_vit_tiny_14"
+  assert found.name == f"dinov2{'reg' if registers else ''}_vit_nano_14"
   assert (found.num_registers, found.num_prototypes) == (registers, 6)
 
 
@@ -111,7 +111,7 @@ def test_converted_checkpoint_evaluates_and_trains_on(
 def test_another_encoder_is_refused(config, tmp_path):
   inp_former.to_flax(GOLDENS / "tiny_noreg_params.npz", tmp_path)
   config.model.encoder_weights = ""
-  config.model.encoder = "dinov2_vit_tiny_14"
+  config.model.encoder = "dinov2_vit_nano_14"
   config.model.num_prototypes = 5
   with pytest.raises(checkpoint.CheckpointError, match="num_prototypes: 6"):
     evaluate.evaluate_checkpoint(config, tmp_path)

@@ -41,7 +41,7 @@ def test_official_checkpoint(capsys):
   assert lines(path, capsys) == {
     "format": "PyTorch",
     "kind": "official INP-Former checkpoint",
-    "encoder": "dinov2reg_vit_tiny_14 (width 48, 12 blocks)",
+    "encoder": "dinov2reg_vit_nano_14 (width 48, 12 blocks)",
     "registers": "4",
     "prototypes": "6",
     "parameters": "708,264 in 315 arrays",
@@ -59,7 +59,7 @@ def test_official_checkpoint_of_one_prototype_list(tmp_path):
   found = inspect.describe(tmp_path / "model.safetensors")
   assert found.kind == "official INP-Former checkpoint"
   assert found.num_prototypes == 7
-  assert found.encoder.name == "dinov2_vit_tiny_14"
+  assert found.encoder.name == "dinov2_vit_nano_14"
   assert found.num_parameters == sum(value.size for value in arrays.values())
 
 
@@ -76,7 +76,7 @@ def test_encoders(tmp_path, num_registers, rename, kind, suffix):
   found = inspect.describe(tmp_path / f"encoder{suffix}")
   assert found.kind == kind
   registers = "reg" if num_registers else ""
-  assert found.encoder.name == f"dinov2{registers}_vit_tiny_14"
+  assert found.encoder.name == f"dinov2{registers}_vit_nano_14"
   assert found.encoder.num_registers == num_registers
   assert found.num_prototypes is None
   assert found.num_parameters == sum(value.size for value in arrays.values())
@@ -223,4 +223,4 @@ def test_no_device_is_started():
     timeout=120,
   )
   assert result.returncode == 0, result.stderr
-  assert "dinov2reg_vit_tiny_14" in result.stdout
+  assert "dinov2reg_vit_nano_14" in result.stdout

@@ -89,12 +89,12 @@ def test_key_list_of_the_tests_is_the_originals(kind):
     for key, shape in golden_shapes(kind).items()
     if key.startswith("encoder.")
   }
-  assert published_shapes(vit.VARIANTS["tiny"], KINDS[kind]) == original
+  assert published_shapes(vit.VARIANTS["nano"], KINDS[kind]) == original
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_original_checkpoints_fill_the_whole_model_exactly(kind):
-  variant = vit.VARIANTS["tiny"]
+  variant = vit.VARIANTS["nano"]
   make = lambda: INPFormer(variant, KINDS[kind], rngs=nnx.Rngs(0))  # noqa: E731
   table = inp_former_names.model_rules(variant.target_blocks[-1] + 1)
   shapes = golden_shapes(kind)

@@ -168,7 +168,7 @@ def test_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
     ("model.num_prototypes", 5),
     ("data.crop", 56),
     ("seed", 2),
-    ("model.encoder", "dinov2_vit_tiny_14"),
+    ("model.encoder", "dinov2_vit_nano_14"),
   ],
 )
 def test_checkpoint_of_another_config_is_refused(trained, field, value):

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+from flax import nnx
 
 from weights_conversion import files
 from weights_conversion.dinov2_names import (
@@ -23,6 +24,7 @@ from weights_conversion.dinov2_names import (
   FINAL_NORM,
   NEVER_RUN,
   PREFIX,
+  WAY_BACK,
   EncoderSizes,
   Naming,
   Parameter,
@@ -151,6 +153,33 @@ def facebookresearch_arrays(
   }
   remedy = "The file may be damaged, or hold another kind of model."
   return convert(arrays, table, expected, source, remedy)
+
+
+def named_arrays(state: nnx.State) -> dict[str, np.ndarray]:
+  """An encoder of this project with the names of facebookresearch/dinov2.
+
+  Args:
+    state: Of a `VisionTransformer`.
+
+  Returns:
+    Name -> float32 array; `encoder_rules` is the way back.
+  """
+  values = {
+    "/".join(map(str, path)): np.asarray(value, np.float32)
+    for path, value in nnx.to_flat_state(state)
+  }
+  arrays = {}
+  named = [("", "", p) for p in EMBEDDING]
+  for i in range(len(state["blocks"])):
+    named += [(f"blocks.{i}.", f"blocks/{i}/", p) for p in BLOCK]
+  for name, path, parameter in named:
+    value = values.pop(path + (parameter.target or ""), None)
+    if value is not None:
+      way_back = WAY_BACK.get(parameter.transform, np.asarray)
+      arrays[name + parameter.facebookresearch] = way_back(value)
+  if values:
+    raise AssertionError(f"No name for {', '.join(values)}.")
+  return arrays
 
 
 def convert_file(source: pathlib.Path, target: pathlib.Path) -> EncoderSizes:

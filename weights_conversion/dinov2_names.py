@@ -110,6 +110,13 @@ FINAL_NORM = (
 NEVER_RUN = {
   p.facebookresearch for p in EMBEDDING + FINAL_NORM if p.target is None
 }
+# From our array to the foreign one, where that is not the same.
+WAY_BACK = {
+  transpose: transpose,
+  patch_kernel: lambda x: x.reshape(
+    vit.PATCH_SIZE, vit.PATCH_SIZE, 3, -1
+  ).transpose(3, 2, 0, 1),
+}
 # What stands before every name, and before a block's number.
 PREFIX = {
   Naming.FACEBOOKRESEARCH: "",

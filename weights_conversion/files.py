@@ -18,6 +18,7 @@ from weights_conversion.headers import (
   naming_damage,
   read_headers,
 )
+from weights_conversion.quantisation import dequantise
 
 __all__ = [
   "SUFFIXES",
@@ -39,7 +40,8 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
       extra).
 
   Returns:
-    Name -> array, in the file's order; bfloat16 as float32.
+    Name -> array, in the file's order; bfloat16, and 8-bit integers with
+    scales (see `quantisation`), as float32.
 
   Raises:
     ValueError: The file is of another kind, truncated or corrupt, or an array
@@ -54,10 +56,10 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
   headers = read_headers(path)
   with naming_damage(path):
     if suffix == ".npz":
-      return _read_npz(path, headers)
-    return {
-      key: _read_safetensor(path, header) for key, header in headers.items()
-    }
+      return dequantise(_read_npz(path, headers))
+    return dequantise(
+      {key: _read_safetensor(path, header) for key, header in headers.items()}
+    )
 
 
 def _read_npz(

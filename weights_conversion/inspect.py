@@ -19,6 +19,7 @@ from weights_conversion.dinov2_names import (
   read_sizes,
 )
 from weights_conversion.headers import Header, read_headers
+from weights_conversion.quantisation import SCALE_SUFFIX
 
 _FORMATS = {
   ".npz": "NumPy archive",
@@ -98,14 +99,15 @@ def describe(path: pathlib.Path) -> Description:
     ImportError: A PyTorch file without PyTorch.
   """
   headers = read_headers(path)
-  shapes = {key: header.shape for key, header in headers.items()}
+  weights = {k: h for k, h in headers.items() if not k.endswith(SCALE_SUFFIX)}
+  shapes = {key: header.shape for key, header in weights.items()}
   kind, encoder, num_prototypes = _kind(shapes)
   return Description(
     format=_FORMATS[files.check_suffix(path)],
     kind=kind,
     encoder=encoder,
     num_prototypes=num_prototypes,
-    num_parameters=sum(header.size for header in headers.values()),
+    num_parameters=sum(header.size for header in weights.values()),
     dtypes=_count_dtypes(headers),
     keys=tuple(headers),
     num_bytes=path.stat().st_size,

@@ -7,7 +7,7 @@ processes and threads.
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -55,22 +55,64 @@ def training_batches(
     DataError: There are fewer records than a batch takes.
     ValueError: B is not divisible by process_count.
   """
+  return shuffled_batches(
+    records,
+    functools.partial(_training_example, preprocessing=preprocessing),
+    batch_size=batch_size,
+    seed=seed,
+    num_workers=num_workers,
+    num_threads=num_threads,
+    process_index=process_index,
+    process_count=process_count,
+  )
+
+
+def shuffled_batches(
+  source: Sequence[Any],
+  make_example: Callable[[Any], dict[str, np.ndarray]],
+  *,
+  batch_size: int,
+  seed: int,
+  num_workers: int = 0,
+  num_threads: int = 16,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> "TrainingBatches":
+  """As `training_batches`, of examples of any kind.
+
+  Args:
+    source: Random access.
+    make_example: From an item of the source to arrays of fixed shapes; worker
+      processes must be able to pickle it.
+    batch_size: As there, and so are the others.
+    seed: As there.
+    num_workers: As there.
+    num_threads: As there.
+    process_index: As there.
+    process_count: As there.
+
+  Returns:
+    As there, over what `make_example` gives, stacked.
+
+  Raises:
+    DataError: There are fewer items than a batch takes.
+    ValueError: B is not divisible by process_count.
+  """
   local_size = _local_batch_size(batch_size, process_count)
-  steps = steps_per_epoch(len(records), batch_size)
+  steps = steps_per_epoch(len(source), batch_size)
   if steps < 1:
     raise DataError(
-      f"A batch takes {batch_size} images and there are {len(records)} to "
-      f"train on. Set config.batch_size to at most {len(records)}, or add "
+      f"A batch takes {batch_size} images and there are {len(source)} to "
+      f"train on. Set config.batch_size to at most {len(source)}, or add "
       "images."
     )
-  order = grain.MapDataset.source(records).seed(seed).shuffle()
+  order = grain.MapDataset.source(source).seed(seed).shuffle()
   # Grain reshuffles at every repetition of what is before `repeat`. Cutting
   # the order, not the batches, drops the rest of each epoch before decoding.
   order = order[: steps * batch_size][process_index::process_count].repeat()
-  examples = order.map(
-    functools.partial(_training_example, preprocessing=preprocessing)
+  return TrainingBatches(
+    order.map(make_example), local_size, num_workers, num_threads
   )
-  return TrainingBatches(examples, local_size, num_workers, num_threads)
 
 
 class TrainingBatches(grain.DatasetIterator):

@@ -17,6 +17,14 @@ SOURCES = (HUGGING_FACE, ORIGINAL)
 PUBLISHED = ("small", "base", "large")
 ORIGINAL_ROOT = "https://dl.fbaipublicfiles.com/dinov2"
 
+# The encoder this package brings along, by the sha256 of its file.
+BUNDLED = {
+  vit.DEMO_ENCODER: (
+    "demo_vit_tiny_14.npz",
+    "4df8f0a0095d3491790dcf04fa4d3ae173f7ebb817216e51759540951022e9d0",
+  )
+}
+
 _HUB_FILE = "model.safetensors"
 _SUFFIXES = (".npz", ".safetensors", ".pth")  # in the order of preference
 _COMMAND = "python -m inp_former_jax.models.pretrained"
@@ -73,6 +81,11 @@ def original_url(name: str) -> str:
 def _published(name: str) -> tuple[str, int]:
   _, num_registers = vit.parse_encoder_name(name)
   variant = name.split("_")[2]
+  if name in BUNDLED:
+    raise FileNotFoundError(
+      f"The encoder {name} comes with this package and from nowhere else: "
+      'leave config.model.encoder_weights empty ("").'
+    )
   if variant not in PUBLISHED:
     raise FileNotFoundError(
       f"The encoder {name} has no published weights; those of "
@@ -83,8 +96,36 @@ def _published(name: str) -> tuple[str, int]:
   return variant, num_registers
 
 
+def bundled(name: str) -> EncoderFile | None:
+  """The encoder's file within this package; None for all but BUNDLED.
+
+  Args:
+    name: Such as `demo_vit_tiny_14`.
+
+  Raises:
+    FileNotFoundError: The package has been installed without it.
+    ChangedFileError: The file is not what was shipped.
+  """
+  if name not in BUNDLED:
+    return None
+  file_name, shipped = BUNDLED[name]
+  path = pathlib.Path(__file__).parents[1] / "assets" / file_name
+  if not path.is_file():
+    raise FileNotFoundError(
+      f"{path}, which holds the encoder {name}, is missing: the package is "
+      "damaged. Install inp-former-jax again."
+    )
+  sha256 = files.file_sha256(path)
+  if sha256 != shipped:
+    raise file_record.ChangedFileError(
+      f"{path} has changed: its sha256 is {sha256}, shipped was {shipped}. "
+      "Install inp-former-jax again."
+    )
+  return EncoderFile(path, sha256)
+
+
 def find_cached(name: str) -> EncoderFile | None:
-  """The encoder's file on this machine: in our cache, then in the Hub's.
+  """The encoder's file on this machine: bundled, in our cache, in the Hub's.
 
   Args:
     name: Such as `dinov2reg_vit_base_14`.
@@ -92,6 +133,8 @@ def find_cached(name: str) -> EncoderFile | None:
   Raises:
     ChangedFileError: The file is not what it was.
   """
+  if name in BUNDLED:
+    return bundled(name)
   for path in _cached_paths(name):
     return EncoderFile(path, file_record.verify_file(path).sha256)
   if name.split("_")[2] not in PUBLISHED:

@@ -109,8 +109,15 @@ def import_file(
   Raises:
     FileNotFoundError: There is no such file.
     FileExistsError: Weights of this encoder are there already.
-    ValueError: The file cannot be read, or holds another model.
+    ValueError: The file cannot be read, or holds another model; or the
+      encoder is bundled with this package.
   """
+  if encoder_sources.bundled(name):
+    raise ValueError(
+      f"The encoder {name} comes with this package; another file can be "
+      "passed by --config.model.encoder_weights=FILE with the name of its "
+      "size, e.g. dinov2_vit_tiny_14."
+    )
   if not path.is_file():
     raise FileNotFoundError(f"{path} is not a file; nothing was imported.")
   variant, num_registers = vit.parse_encoder_name(name)

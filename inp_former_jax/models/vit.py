@@ -16,6 +16,7 @@ from flax import nnx
 PATCH_SIZE = 14
 POSITION_GRID = 37  # side of the trained position table: 518 / 14
 LAYER_NORM_EPS = 1e-6
+DEMO_ENCODER = "demo_vit_tiny_14"  # distilled, within this package
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Variant:
 
   Attributes:
     width: Channels C of a token.
-    depth: Number of blocks of the published encoder.
+    depth: Number of blocks of the published encoder; a student has none
+      after its last target block.
     num_heads: Attention heads.
     target_blocks: 0-based blocks whose outputs INP-Former reads, ascending.
   """
@@ -36,7 +38,8 @@ class Variant:
 
 
 VARIANTS = {
-  "tiny": Variant(width=48, depth=12, num_heads=3),  # for tests
+  "nano": Variant(width=48, depth=12, num_heads=3),  # for tests
+  "tiny": Variant(width=192, depth=10, num_heads=6),  # distilled students
   "small": Variant(width=384, depth=12, num_heads=6),
   "base": Variant(width=768, depth=12, num_heads=12),
   "large": Variant(
@@ -53,7 +56,8 @@ def parse_encoder_name(name: str) -> tuple[Variant, int]:
 
   Args:
     name: `dinov2reg_vit_<variant>_14` (with 4 registers) or
-      `dinov2_vit_<variant>_14` (without), variant a key of VARIANTS.
+      `dinov2_vit_<variant>_14` (without), variant a key of VARIANTS; or
+      `demo_vit_tiny_14` (without), which this package brings along.
 
   Returns:
     The variant and the number of register tokens.
@@ -61,9 +65,12 @@ def parse_encoder_name(name: str) -> tuple[Variant, int]:
   Raises:
     ValueError: The name is not one of these.
   """
+  if name == DEMO_ENCODER:
+    return VARIANTS["tiny"], 0
   match = re.fullmatch(r"dinov2(reg)?_vit_(\w+)_14", name)
   if not match or match[2] not in VARIANTS:
     known = [f"dinov2{r}_vit_{v}_14" for r in ("reg", "") for v in VARIANTS]
+    known.append(DEMO_ENCODER)
     raise ValueError(
       f"Unknown encoder {name!r}; the known ones are {', '.join(known)}."
     )
@@ -139,7 +146,11 @@ class Mlp(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """(..., C) -> (..., C)."""
-    return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+    return self.fc2(self.hidden(x))
+
+  def hidden(self, x: jax.Array) -> jax.Array:
+    """(..., C) -> the neurons, (..., hidden)."""
+    return jax.nn.gelu(self.fc1(x), approximate=False)
 
 
 def linear_layer(
@@ -167,11 +178,15 @@ class SelfAttention(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """(B, N, C) -> (B, N, C)."""
+    return self.proj(self.mix(x))
+
+  def mix(self, x: jax.Array) -> jax.Array:
+    """What the heads give, before the output projection: (B, N, C)."""
     batch, tokens, width = x.shape
     qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, -1)
     q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
     out = jax.nn.dot_product_attention(q, k, v)
-    return self.proj(out.reshape(batch, tokens, width))
+    return out.reshape(batch, tokens, width)
 
 
 class EncoderBlock(nnx.Module):

@@ -38,7 +38,7 @@ def test_parameters_are_those_of_the_originals_checkpoint(kind):
   unused = re.compile(r"encoder\.(blocks\.1[01]\.|norm\.|mask_token).*")
   used = {k: size for k, size in sizes.items() if not unused.fullmatch(k)}
   assert len(used) < len(sizes)
-  name = {"reg4": "dinov2reg_vit_tiny_14", "noreg": "dinov2_vit_tiny_14"}[kind]
+  name = {"reg4": "dinov2reg_vit_nano_14", "noreg": "dinov2_vit_nano_14"}[kind]
   counts = complexity.count(name, 56, 42)
   assert counts.parameters == sum(used.values())
   # What the paper leaves out: tokens, positions, LayerScale, head scales.
@@ -83,8 +83,8 @@ def count_products(jaxpr) -> int:
 @pytest.mark.parametrize(
   "name, height, width, num_prototypes",
   [
-    ("dinov2reg_vit_tiny_14", 56, 42, 6),
-    ("dinov2_vit_tiny_14", 42, 70, 3),
+    ("dinov2reg_vit_nano_14", 56, 42, 6),
+    ("dinov2_vit_nano_14", 42, 70, 3),
   ],
 )
 def test_counts_are_those_of_the_traced_matrix_products(

@@ -24,7 +24,7 @@ from tests.conftest import GOLDENS, ROOT
 from tests.models.file_server import serve_files
 from weights_conversion import files
 
-TINY = "dinov2reg_vit_tiny_14"
+TINY = "dinov2reg_vit_nano_14"
 SMALL = "dinov2reg_vit_small_14"
 HUB_PATH = "/facebook/dinov2-with-registers-{}/resolve/{}/model.safetensors"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -51,7 +51,7 @@ def cache(tmp_path, monkeypatch) -> pathlib.Path:
 def server(monkeypatch):
   """Both sources on loopback; the tiny encoder counts as published."""
   with serve_files() as server:
-    monkeypatch.setattr(encoder_sources, "PUBLISHED", ("tiny", "small"))
+    monkeypatch.setattr(encoder_sources, "PUBLISHED", ("nano", "small"))
     monkeypatch.setattr(encoder_sources, "ORIGINAL_ROOT", server.root)
     yield server
 
@@ -160,7 +160,7 @@ def test_imported_file_is_loaded_by_name(file, cache, abstract_state, capsys):
 
 def test_file_of_another_encoder_is_not_imported(file, cache):
   with pytest.raises(SystemExit, match="register_tokens"):
-    pretrained.main(["import", "dinov2_vit_tiny_14", str(file)])
+    pretrained.main(["import", "dinov2_vit_nano_14", str(file)])
   with pytest.raises(SystemExit, match="is not a file"):
     pretrained.main(["import", TINY, str(file.parent / "nothing.npz")])
   with pytest.raises(SystemExit, match="Unknown encoder"):
@@ -265,7 +265,7 @@ def test_original_file_is_downloaded_once(
 ):
   pytest.importorskip("torch")
   files.write_arrays(tmp_path / "original.pth", files.read_arrays(file))
-  path = "/dinov2_vitt14/dinov2_vitt14_reg4_pretrain.pth"
+  path = "/dinov2_vitn14/dinov2_vitn14_reg4_pretrain.pth"
   server.files[path] = (tmp_path / "original.pth").read_bytes()
   for _ in range(2):
     weights = pretrained.load_encoder(TINY, "original", abstract_state)
@@ -289,7 +289,7 @@ def test_hub_file_is_downloaded_once_and_verified(
   files.write_arrays(tmp_path / "hub.safetensors", files.read_arrays(file))
   content = (tmp_path / "hub.safetensors").read_bytes()
   for revision in ("main", COMMIT):
-    server.files[HUB_PATH.format("tiny", revision)] = content
+    server.files[HUB_PATH.format("nano", revision)] = content
   server.headers["X-Repo-Commit"] = COMMIT
   for _ in range(2):
     weights = pretrained.load_encoder(TINY, "", abstract_state)

@@ -16,7 +16,7 @@ from tests.conftest import GOLDENS
 from weights_conversion import files
 from weights_conversion.inp_former import load_model
 
-TINY = vit.VARIANTS["tiny"]
+TINY = vit.VARIANTS["nano"]
 SHORT = vit.Variant(width=48, depth=2, num_heads=3, target_blocks=(0, 1))
 WIDTH, HEADS = 12, 3
 

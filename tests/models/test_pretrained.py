@@ -17,7 +17,7 @@ from tests.conftest import GOLDENS
 from weights_conversion import files
 from weights_conversion.rules import ConversionError
 
-NAME = "dinov2reg_vit_tiny_14"
+NAME = "dinov2reg_vit_nano_14"
 
 
 def official_encoder(kind="reg4") -> dict[str, np.ndarray]:
@@ -60,7 +60,7 @@ def value(state, *path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-  "kind, name", [("reg4", NAME), ("noreg", "dinov2_vit_tiny_14")]
+  "kind, name", [("reg4", NAME), ("noreg", "dinov2_vit_nano_14")]
 )
 def test_npz_loads_every_array_where_it_belongs(tmp_path, kind, name):
   arrays = official_encoder(kind)
@@ -157,7 +157,7 @@ def test_weights_of_the_wrong_rank_are_named(tmp_path, arrays):
   "kind, name",
   [
     ("noreg", NAME),
-    ("reg4", "dinov2_vit_tiny_14"),
+    ("reg4", "dinov2_vit_nano_14"),
     ("reg4", "dinov2reg_vit_small_14"),
   ],
 )

@@ -1,0 +1,170 @@
+"""Speed of prediction and training, of several encoders in one run.
+
+python -m inp_former_jax.benchmark --config=configs/demo.py \
+  --encoders=demo_vit_tiny_14,dinov2_vit_small_14
+
+The encoders are random, for speed does not depend on the values. Rounds go
+through all measurements in turn, so that a slow minute of the machine slows
+all of them; ratios within one run are to be compared, not runs.
+"""
+
+import dataclasses
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from inp_former_jax import command_line, experiment, sharding
+from inp_former_jax.models import pretrained
+from inp_former_jax.predict import make_predict_step
+from inp_former_jax.train_step import make_train_step
+
+PREDICT, TRAIN = "predict", "train"
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+  """Images per second of one kind of work, over the rounds.
+
+  Attributes:
+    encoder: Its name.
+    work: PREDICT (image in, map and score out) or TRAIN (a step).
+    images_per_second: One value a round.
+    compile_seconds: Of the first call.
+  """
+
+  encoder: str
+  work: str
+  images_per_second: tuple[float, ...]
+  compile_seconds: float
+
+
+def measure(
+  config: ConfigDict, encoders: Sequence[str], *, rounds: int, seconds: float
+) -> list[Speed]:
+  """Times both kinds of work of every encoder.
+
+  Args:
+    config: A run's config; sizes, dtype, batch size and mesh are read.
+    encoders: Names of encoders.
+    rounds: Measurements of each.
+    seconds: Least length of one.
+
+  Returns:
+    A result for every encoder and kind of work.
+  """
+  mesh = sharding.make_mesh(**config.mesh)
+  sharding.check_batch_size(mesh, config.batch_size)
+  preprocessing = experiment.preprocessing(config)
+  shape = (config.batch_size, *preprocessing.crop, 3)
+  images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+  images = sharding.to_global(images, sharding.batch_sharding(mesh))
+  calls, compile_seconds = {}, {}
+  for encoder in encoders:
+    for work, call in _calls(config, encoder, mesh, images).items():
+      start = time.perf_counter()
+      call()
+      compile_seconds[encoder, work] = time.perf_counter() - start
+      call()
+      calls[encoder, work] = call
+  rates = {key: [] for key in calls}
+  for _ in range(rounds):
+    for key, call in calls.items():
+      rates[key].append(config.batch_size * _calls_per_second(call, seconds))
+  return [
+    Speed(*key, tuple(values), compile_seconds[key])
+    for key, values in rates.items()
+  ]
+
+
+def _calls(
+  config: ConfigDict, encoder: str, mesh, images: jax.Array
+) -> dict[str, Callable[[], None]]:
+  """Kind of work -> a function that does it once and waits for the end."""
+  config = config.copy_and_resolve_references()
+  config.model.encoder = encoder
+  config.model.encoder_weights = pretrained.RANDOM
+  model = experiment.create_model(config, mesh, workdir=pathlib.Path())
+  predict_step = make_predict_step(model.graphdef, mesh)
+  optimizer = experiment.make_optimizer(
+    config, experiment.make_schedule(config, 1000)
+  )
+  train_step = jax.jit(
+    make_train_step(model.graphdef, optimizer, **config.loss), donate_argnums=0
+  )
+  copy = jax.tree.map(lambda x: x.copy(), model.trainable)
+  state = [(copy, optimizer.init(copy))]
+
+  def predict() -> None:
+    jax.block_until_ready(predict_step(model.trainable, model.frozen, images))
+
+  def train() -> None:
+    state[0], metrics = train_step(state[0], model.frozen, images)
+    jax.block_until_ready(metrics)
+
+  return {PREDICT: predict, TRAIN: train}
+
+
+def _calls_per_second(call: Callable[[], None], seconds: float) -> float:
+  count, start = 0, time.perf_counter()
+  while (elapsed := time.perf_counter() - start) < seconds or count == 0:
+    call()
+    count += 1
+  return count / elapsed
+
+
+def format_table(speeds: Sequence[Speed], batch_size: int) -> str:
+  """The results, with the machine they hold for.
+
+  Args:
+    speeds: As `measure` gives them.
+    batch_size: Images per call.
+  """
+  device = jax.devices()[0]
+  lines = [
+    f"{jax.device_count()} x {device.device_kind} ({platform.machine()}, "
+    f"{os.cpu_count()} cores), jax {jax.__version__}, batch {batch_size}",
+    f"{'encoder':<24}{'work':<9}{'images/s':>9}  {'min - max':<16}"
+    f"{'first call':>10}",
+  ]
+  for speed in speeds:
+    rates = speed.images_per_second
+    spread = f"{min(rates):.2f} - {max(rates):.2f}"
+    lines.append(
+      f"{speed.encoder:<24}{speed.work:<9}{np.median(rates):>9.2f}  "
+      f"{spread:<16}{speed.compile_seconds:>8.1f} s"
+    )
+  return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+  """Measures and prints."""
+  command_line.start(argv)
+  command_line.call(_run, _CONFIG.value)
+
+
+def _run(config: ConfigDict) -> None:
+  encoders = _ENCODERS.value or [config.model.encoder]
+  speeds = measure(
+    config, encoders, rounds=_ROUNDS.value, seconds=_SECONDS.value
+  )
+  print(format_table(speeds, config.batch_size))
+
+
+if __name__ == "__main__":
+  _CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file; --config.FIELD=VALUE overrides a field."
+  )
+  _ENCODERS = flags.DEFINE_list(
+    "encoders", [], "Names of encoders; by default that of the config."
+  )
+  _ROUNDS = flags.DEFINE_integer("rounds", 5, "Measurements of each.", 1)
+  _SECONDS = flags.DEFINE_float("seconds", 3.0, "Least length of one.")
+  flags.mark_flag_as_required("config")
+  command_line.run(main)

@@ -1,0 +1,183 @@
+"""The distillation from end to end, on tiny encoders."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+from configs import distill as distill_config
+from inp_former_jax.checkpoint import CheckpointError
+from inp_former_jax.models import pretrained, vit
+from weights_conversion import dinov2, files
+from weights_conversion.distill import distill
+
+
+@pytest.fixture(autouse=True)
+def pico(monkeypatch):
+  """A student still smaller than the smallest encoder."""
+  row = vit.Variant(width=24, depth=10, num_heads=3)
+  monkeypatch.setitem(vit.VARIANTS, "pico", row)
+
+
+@pytest.fixture
+def config(tmp_path):
+  """A run of some seconds: nano teaches pico."""
+  teacher = vit.VisionTransformer(vit.VARIANTS["nano"], rngs=nnx.Rngs(3))
+  arrays = dinov2.named_arrays(nnx.state(teacher))
+  rng = np.random.default_rng(0)
+  arrays = {
+    k: v + rng.normal(0, 0.1, v.shape).astype(np.float32)
+    for k, v in arrays.items()
+  }
+  files.write_arrays(tmp_path / "teacher.npz", arrays)
+  for i in range(4):
+    path = tmp_path / "images" / f"{i}.png"
+    path.parent.mkdir(exist_ok=True)
+    pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+  config = distill_config.get_config()
+  config.batch_size = 8
+  config.steps = 6
+  config.teacher.encoder = "dinov2_vit_nano_14"
+  config.teacher.weights = str(tmp_path / "teacher.npz")
+  config.student.encoder = "dinov2_vit_pico_14"
+  config.views.folders = (str(tmp_path / "images"),)
+  config.views.size = 56
+  config.views.train = 24
+  config.views.held_out = 12
+  config.views.calibration = 16
+  config.data.num_threads = 2
+  config.checkpoint.every_steps = 3
+  config.evaluation.every_steps = 4
+  config.log.tensorboard = False
+  return config
+
+
+def student(workdir, name="student.safetensors"):
+  return files.read_arrays(workdir / name)
+
+
+def test_distils_writes_the_student_and_says_how_good_it_is(
+  config, tmp_path, capsys
+):
+  workdir = tmp_path / "run"
+  r2 = distill(config, workdir)
+  assert r2["all"]["group0"] > 0.1  # the mean alone has 0
+  printed = capsys.readouterr().out
+  assert "Held-out R2 at first" in printed and "at step 4" in printed
+  report = json.loads((workdir / "report.json").read_text())
+  assert report["held_out_r2"] == r2
+  assert report["teacher_sha256"] == files.file_sha256(tmp_path / "teacher.npz")
+  # The student is an encoder like any other, in both files.
+  row = vit.VARIANTS["pico"]
+  abstract = nnx.eval_shape(
+    lambda: vit.VisionTransformer(row, rngs=nnx.Rngs(0))
+  )
+  states = [
+    pretrained.load_encoder(
+      "dinov2_vit_pico_14", str(workdir / name), nnx.state(abstract)
+    ).state
+    for name in ("student.safetensors", "student_int8.npz")
+  ]
+  whole, rounded = map(jax.tree.leaves, states)
+  assert len(whole) == len(rounded)
+  for a, b in zip(whole, rounded, strict=True):
+    assert np.abs(a - b).max() <= np.abs(a).max() / 127
+  lines = (workdir / "log.jsonl").read_text().splitlines()
+  assert json.loads(lines[-1])["step"] == 6
+
+
+def test_a_stopped_run_ends_with_the_same_student(
+  config, tmp_path, monkeypatch
+):
+  distill(config, tmp_path / "whole")
+  from inp_former_jax.progress import TrainingLog
+
+  step = TrainingLog.step
+
+  def stop(self, number, metrics):
+    step(self, number, metrics)
+    if number == 5:
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(TrainingLog, "step", stop)
+  with pytest.raises(KeyboardInterrupt):
+    distill(config, tmp_path / "stopped")
+  monkeypatch.undo()
+  row = vit.Variant(width=24, depth=10, num_heads=3)
+  monkeypatch.setitem(vit.VARIANTS, "pico", row)
+  distill(config, tmp_path / "stopped")
+  whole, stopped = student(tmp_path / "whole"), student(tmp_path / "stopped")
+  for name, value in whole.items():
+    np.testing.assert_array_equal(value, stopped[name], err_msg=name)
+
+
+def test_training_improves_on_a_random_start(config, tmp_path):
+  config.student.initial = "random"
+  config.steps = 1
+  config.optimizer.peak_learning_rate = 0.0
+  config.optimizer.final_learning_rate = 0.0
+  untrained = distill(config, tmp_path / "untrained")
+  config.steps = 40
+  config.optimizer.peak_learning_rate = 3e-3
+  trained = distill(config, tmp_path / "trained")
+  assert trained["all"]["group0"] > untrained["all"]["group0"]
+
+
+def test_goes_on_from_an_earlier_student(config, tmp_path, capsys):
+  first = distill(config, tmp_path / "first")
+  config.student.initial = str(tmp_path / "first" / "student.safetensors")
+  config.steps = 1
+  config.optimizer.peak_learning_rate = 0.0
+  config.optimizer.final_learning_rate = 0.0
+  again = distill(config, tmp_path / "again")
+  # The heads are fitted anew; the encoder is the first run's.
+  assert again["all"]["group0"] > 0.8 * first["all"]["group0"]
+  whole, copy = student(tmp_path / "first"), student(tmp_path / "again")
+  for name, value in whole.items():
+    np.testing.assert_array_equal(value, copy[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+  "field, value, error, message",
+  [
+    ("student.initial", "zeros", ValueError, "teacher or random, or the file"),
+    ("student.encoder", "dinov2_vit_nano_14", ValueError, "cannot be cut"),
+    ("teacher.weights", "random", ValueError, "nothing to learn"),
+    ("teacher.weights", "nowhere.npz", FileNotFoundError, "nowhere.npz"),
+    ("views.size", 57, ValueError, "multiples of 14"),
+    ("views.train", 4, ValueError, "to train on"),
+  ],
+)
+def test_bad_settings(config, tmp_path, field, value, error, message):
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(error, match=message):
+    distill(config, tmp_path / "run")
+
+
+def test_other_views_in_a_used_workdir_are_refused(config, tmp_path):
+  config.steps = 1
+  distill(config, tmp_path / "run")
+  config.views.min_area = 0.5
+  with pytest.raises(CheckpointError, match="min_area: 0.2 there, 0.5 here"):
+    distill(config, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_command_says_errors_in_a_line(tmp_path):
+  command = [
+    sys.executable,
+    "-m",
+    "weights_conversion.distill",
+    "--config=configs/distill.py",
+    f"--workdir={tmp_path}",
+    "--config.teacher.weights=nowhere.npz",
+  ]
+  result = subprocess.run(command, capture_output=True, text=True)
+  assert result.returncode == 1
+  assert result.stderr.startswith("error: ") and "nowhere.npz" in result.stderr

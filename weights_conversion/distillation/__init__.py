@@ -1,0 +1,1 @@
+"""Distillation of an encoder into a smaller one: the parts of `distill.py`."""

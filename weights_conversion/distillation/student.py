@@ -1,0 +1,132 @@
+"""The student while it learns: an encoder with a linear head per group."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from inp_former_jax.data import transforms
+from inp_former_jax.models import vit
+from inp_former_jax.models.inp_former import mean_features
+from inp_former_jax.train_step import State
+from weights_conversion.distillation.chunks import map_chunks
+from weights_conversion.distillation.initial_student import fit_linear
+
+# Letters in shapes: B batch, N patches, C width of the student, D that of the
+# teacher. The two groups are the means of e0..e3 and of e4..e7.
+
+
+def encoder_groups(
+  encoder: vit.VisionTransformer, images: jax.Array
+) -> jax.Array:
+  """Normalised images (B, S, S, 3) -> groups (B, 2, N, C), float32."""
+  features = encoder.target_features(images)
+  return jnp.stack(
+    [mean_features(features[:4]), mean_features(features[4:])], axis=1
+  )
+
+
+class Student(nnx.Module):
+  """Encoder, and per group a layer norm and a linear map to the teacher's.
+
+  The heads are dropped after the distillation.
+  """
+
+  def __init__(
+    self, encoder: vit.VisionTransformer, teacher_width: int, rngs: nnx.Rngs
+  ):
+    """Puts heads on an encoder.
+
+    Args:
+      encoder: The student proper.
+      teacher_width: D.
+      rngs: Source of the heads' initial values.
+    """
+    self.encoder = encoder
+    self.heads = nnx.List(
+      nnx.Linear(encoder.variant.width, teacher_width, rngs=rngs)
+      for _ in range(2)
+    )
+
+  def __call__(self, images: jax.Array) -> jax.Array:
+    """(B, S, S, 3), normalised -> standardised targets (B, 2, N, D)."""
+    groups = _layer_norm(encoder_groups(self.encoder, images))
+    return jnp.stack(
+      [head(groups[:, i]) for i, head in enumerate(self.heads)], axis=1
+    )
+
+  def fit_heads(self, images: jax.Array, targets: jax.Array) -> None:
+    """Sets the heads by least squares, the encoder being as it is.
+
+    Args:
+      images: (B, S, S, 3), normalised.
+      targets: (B, 2, N, D), standardised.
+    """
+    groups = map_chunks(_normed_groups, (self.encoder,), images)
+    for i, head in enumerate(self.heads):
+      kernel, bias = fit_linear(
+        groups[:, i].reshape(-1, groups.shape[-1]),
+        targets[:, i].reshape(-1, targets.shape[-1]),
+      )
+      head.kernel[...] = jnp.asarray(kernel, jnp.float32)
+      head.bias[...] = jnp.asarray(bias, jnp.float32)
+
+
+def _normed_groups(encoder: vit.VisionTransformer, images: jax.Array):
+  return _layer_norm(encoder_groups(encoder, images))
+
+
+def _layer_norm(x: jax.Array) -> jax.Array:
+  x = x - x.mean(axis=-1, keepdims=True)
+  variance = jnp.square(x).mean(axis=-1, keepdims=True)
+  return x * jax.lax.rsqrt(variance + vit.LAYER_NORM_EPS)
+
+
+def standardise(
+  groups: jax.Array, mean: jax.Array, deviation: jax.Array
+) -> jax.Array:
+  """(B, 2, N, D) of any float type -> float32, mean 0 and variance 1."""
+  return (groups.astype(jnp.float32) - mean) / deviation
+
+
+def make_distill_step(
+  graphdef: nnx.GraphDef,
+  optimizer: optax.GradientTransformation,
+  mean: np.ndarray,
+  deviation: np.ndarray,
+) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
+  """Builds one step: smooth L1 between prediction and standardised target.
+
+  Without the standardisation the mean that all patches share would be all
+  that a student learns: it makes up most of a cosine similarity.
+
+  Args:
+    graphdef: Of a `Student`.
+    optimizer: Its update takes the parameters.
+    mean: (2, 1, D) of the teacher's groups.
+    deviation: (2, 1, D) of the same.
+
+  Returns:
+    A function (state, images uint8 (B, S, S, 3), groups (B, 2, N, D)) ->
+    (state, metrics), to be jitted with its state donated.
+  """
+
+  def loss_fn(trainable, images, groups):
+    student = nnx.merge(graphdef, trainable)
+    predicted = student(transforms.normalise(images))
+    target = standardise(groups, mean, deviation)
+    loss = optax.huber_loss(predicted, target).mean()
+    error = jnp.square(predicted - target).mean()
+    return loss, {"loss": loss, "squared_error": error}
+
+  def distill_step(state, images, groups):
+    trainable, opt_state = state
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(trainable, images, groups)
+    updates, opt_state = optimizer.update(grads, opt_state, trainable)
+    metrics["gradient_norm"] = optax.global_norm(grads)
+    return (optax.apply_updates(trainable, updates), opt_state), metrics
+
+  return distill_step

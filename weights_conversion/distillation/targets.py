@@ -1,0 +1,143 @@
+"""What the teacher says of every view: computed once, kept on disk."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from inp_former_jax.atomic import replacing
+from inp_former_jax.checkpoint import CheckpointError
+from weights_conversion.distillation.views import Views
+
+_IMAGES, _GROUPS, _RECORD = "images.npy", "groups.npy", "record.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class CachedTargets:
+  """Random access to views and the teacher's groups; workers may share it.
+
+  Attributes:
+    folder: Where the arrays lie.
+    count: Number of views.
+  """
+
+  folder: pathlib.Path
+  count: int
+
+  def __len__(self) -> int:
+    """Number of views."""
+    return self.count
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    """dict(image=(S, S, 3) uint8, groups=(2, N, C) float16) of a view."""
+    # Opened at each access: a memory map is pickled with all it maps.
+    images, groups = self._open("r")
+    return {
+      "image": np.array(images[index]),
+      "groups": np.array(groups[index]),
+    }
+
+  def _open(self, mode: str) -> tuple[np.ndarray, np.ndarray]:
+    images = np.load(self.folder / _IMAGES, mmap_mode=mode)
+    return images, np.load(self.folder / _GROUPS, mmap_mode=mode)
+
+  def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per group and channel, (2, 1, C) each."""
+    _, groups = self._open("r")
+    total, squares, tokens = 0.0, 0.0, 0
+    for start in range(0, self.count, 64):
+      part = groups[start : start + 64].astype(np.float64)
+      total += part.sum(axis=(0, 2))
+      squares += np.square(part).sum(axis=(0, 2))
+      tokens += part.shape[0] * part.shape[2]
+    mean = total / tokens
+    deviation = np.sqrt(np.maximum(squares / tokens - mean**2, 1e-12))
+    return tuple(x[:, None].astype(np.float32) for x in (mean, deviation))
+
+
+def compute_targets(
+  views: Views,
+  teacher: Callable[[np.ndarray], np.ndarray],
+  folder: pathlib.Path,
+  identity: Mapping[str, Any],
+  *,
+  batch_size: int,
+  shapes: tuple[tuple[int, ...], tuple[int, ...]],
+  report: Callable[[int], None],
+) -> CachedTargets:
+  """Computes what is not there yet; goes on where it was stopped.
+
+  Args:
+    views: All views of a split.
+    teacher: (B, S, S, 3) uint8 -> groups (B, 2, N, C), B as below.
+    folder: Where the arrays go.
+    identity: What decides the views and the targets, fit for JSON.
+    batch_size: Views per call of the teacher.
+    shapes: Of a view and of its groups.
+    report: Called with the number of views done.
+
+  Returns:
+    The targets.
+
+  Raises:
+    CheckpointError: The folder holds targets of other views or another
+      teacher.
+    DataError: An image cannot be read.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  done = _read_progress(folder, identity)
+  targets = CachedTargets(folder, len(views))
+  if done == 0:
+    for name, shape, dtype in zip(
+      (_IMAGES, _GROUPS), shapes, (np.uint8, np.float16), strict=True
+    ):
+      np.lib.format.open_memmap(
+        folder / name, "w+", dtype, (len(views), *shape)
+      )
+  images, groups = targets._open("r+")
+  while done < len(views):
+    report(done)
+    end = min(done + batch_size, len(views))
+    batch = np.zeros((batch_size, *shapes[0]), np.uint8)
+    for place, index in enumerate(range(done, end)):
+      batch[place] = views[index]
+    images[done:end] = batch[: end - done]
+    groups[done:end] = teacher(batch)[: end - done]
+    done = end
+    if done == len(views) or done // batch_size % 8 == 0:
+      images.flush()
+      groups.flush()
+      _write_progress(folder, identity, done)
+  report(done)
+  return targets
+
+
+def _read_progress(folder: pathlib.Path, identity: Mapping[str, Any]) -> int:
+  path = folder / _RECORD
+  if not path.exists():
+    return 0
+  record = json.loads(path.read_text(encoding="utf-8"))
+  expected = json.loads(json.dumps(identity))
+  if record["identity"] != expected:
+    differing = ", ".join(
+      f"{k}: {record['identity'].get(k)!r} there, {v!r} here"
+      for k, v in expected.items()
+      if record["identity"].get(k) != v
+    )
+    raise CheckpointError(
+      f"{folder} holds targets of other views or another teacher "
+      f"({differing}). Use these values again, remove the folder, or choose "
+      "another --workdir."
+    )
+  return record["done"]
+
+
+def _write_progress(
+  folder: pathlib.Path, identity: Mapping[str, Any], done: int
+) -> None:
+  with replacing(folder / _RECORD) as part:
+    text = json.dumps({"identity": dict(identity), "done": done}, indent=2)
+    part.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,224 @@
+"""Views to distil on: crops of real images, generated parts and textures."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+from PIL import Image, ImageEnhance, ImageFilter
+
+from inp_former_jax.data import demo, mvtec, transforms
+from inp_former_jax.data.records import DataError
+from weights_conversion.distillation.textures import make_texture
+
+TRAIN, HELD_OUT = "train", "held_out"
+SPLITS = (TRAIN, HELD_OUT)
+SOURCES = ("images", "parts", "textures")
+
+_GENERATED_SEED = 1_000_000  # the demo's own seeds are far below
+_HELD_OUT_SHARE = 0.1  # of the images of a folder, at least one
+_JITTER = (0.7, 1.3)  # factors of brightness, contrast and saturation
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewSettings:
+  """Decides every view.
+
+  Attributes:
+    folders: Folders with images, searched to any depth. Each counts the same,
+      however many images it holds.
+    shares: How often a view comes from SOURCES, in that order; any positive
+      scale. Images need folders.
+    size: Side of a view in pixels.
+    min_area: Smallest crop, as a share of the image's area.
+    seed: Same seed, same views.
+  """
+
+  folders: tuple[str, ...]
+  shares: tuple[float, float, float]
+  size: int
+  min_area: float
+  seed: int
+
+
+class Views:
+  """Random access to the views of a split; a view depends on its index only.
+
+  Held-out views come from other images, and from other generated parts and
+  textures, than those to train on.
+  """
+
+  def __init__(self, settings: ViewSettings, split: str, count: int):
+    """Finds the images.
+
+    Args:
+      settings: As above.
+      split: One of SPLITS.
+      count: Number of views.
+
+    Raises:
+      DataError: A folder holds too few images, or the shares make no sense.
+    """
+    if len(settings.shares) != 3 or min(settings.shares) < 0:
+      raise DataError(
+        f"config.views.shares is {settings.shares}; expected three numbers, "
+        f"not negative, for {', '.join(SOURCES)}."
+      )
+    shares = np.array(settings.shares, float)
+    if not settings.folders:
+      shares[0] = 0.0
+    if shares.sum() <= 0:
+      raise DataError(
+        "There is nothing to take views of: set config.views.folders, or a "
+        "share in config.views.shares."
+      )
+    self._settings, self._count = settings, count
+    self._split = SPLITS.index(split)
+    self._shares = shares / shares.sum()
+    self._folders = [
+      _split_images(find_images(folder), split, settings.seed)
+      for folder in settings.folders
+    ]
+
+  def __len__(self) -> int:
+    """Number of views."""
+    return self._count
+
+  def source(self, index: int) -> str:
+    """Where a view comes from, one of SOURCES."""
+    rng = self._rng(index)
+    return SOURCES[rng.choice(3, p=self._shares)]
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    """Makes a view.
+
+    Args:
+      index: In [0, count).
+
+    Returns:
+      (S, S, 3) uint8, RGB.
+
+    Raises:
+      DataError: An image file cannot be read; it is named.
+    """
+    rng = self._rng(index)
+    source = SOURCES[rng.choice(3, p=self._shares)]
+    size = self._settings.size
+    if source == "textures":
+      return make_texture(rng, size)
+    image = self._image(rng) if source == "images" else _part(rng)
+    return _augment(image, size, self._settings.min_area, rng)
+
+  def _rng(self, index: int) -> np.random.Generator:
+    if not 0 <= index < self._count:
+      raise IndexError(f"View {index} of {self._count}.")
+    return np.random.default_rng([self._settings.seed, self._split, index])
+
+  def _image(self, rng: np.random.Generator) -> Image.Image:
+    paths = self._folders[rng.integers(len(self._folders))]
+    return transforms.decode(paths[rng.integers(len(paths))], "RGB")
+
+
+def find_images(folder: str) -> list[pathlib.Path]:
+  """The images under a folder, sorted, without the masks of `ground_truth`.
+
+  Files that Pillow cannot open are left out, with a warning.
+
+  Args:
+    folder: Searched to any depth.
+
+  Raises:
+    DataError: It is no folder, or holds fewer than two images.
+  """
+  root = pathlib.Path(folder).expanduser()
+  if not root.is_dir():
+    raise DataError(
+      f"config.views.folders names {root}, which is not a folder. Name "
+      "folders with images, or none to distil on generated views only."
+    )
+  paths = [
+    path
+    for path in sorted(root.rglob("*"))
+    if path.suffix.lower() in mvtec.EXTENSIONS
+    and "ground_truth" not in path.parts
+    and _can_be_opened(path)
+  ]
+  if len(paths) < 2:
+    raise DataError(
+      f"{root} holds {len(paths)} images ({', '.join(mvtec.EXTENSIONS)}); "
+      "expected two or more, for some are held out."
+    )
+  return paths
+
+
+def _can_be_opened(path: pathlib.Path) -> bool:
+  try:
+    with Image.open(path):
+      return True
+  except OSError as error:
+    logging.warning("%s is left out: %s", path, error)
+    return False
+
+
+def _split_images(
+  paths: Sequence[pathlib.Path], split: str, seed: int
+) -> list[pathlib.Path]:
+  order = np.random.default_rng([seed, len(paths)]).permutation(len(paths))
+  held_out = max(1, round(_HELD_OUT_SHARE * len(paths)))
+  chosen = order[:held_out] if split == HELD_OUT else order[held_out:]
+  return [paths[i] for i in sorted(chosen)]
+
+
+def _part(rng: np.random.Generator) -> Image.Image:
+  """A part of the demo, good or not; never one of a demo data set."""
+  category = demo.CATEGORIES[rng.integers(len(demo.CATEGORIES))]
+  kinds = ("good", *demo.DEFECTS[category])
+  defect = "good" if rng.random() < 0.5 else kinds[rng.integers(len(kinds))]
+  seed = _GENERATED_SEED + int(rng.integers(2**31))
+  image, _ = demo.make_sample(category, defect, seed=seed)
+  return Image.fromarray(image)
+
+
+def _augment(
+  image: Image.Image, size: int, min_area: float, rng: np.random.Generator
+) -> np.ndarray:
+  if rng.random() < 0.3:  # the whole image, as training and evaluation see it
+    resize = round(size * 8 / 7)
+    preprocessing = transforms.Preprocessing((resize, resize), (size, size))
+    image = transforms.resize_and_crop(image, preprocessing)
+  else:
+    image = _random_crop(image, size, min_area, rng)
+  image = _jitter(image, rng)
+  if rng.random() < 0.5:
+    image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+  return np.ascontiguousarray(np.rot90(np.asarray(image), rng.integers(4)))
+
+
+def _random_crop(
+  image: Image.Image, size: int, min_area: float, rng: np.random.Generator
+) -> Image.Image:
+  area = np.exp(rng.uniform(np.log(min_area), 0.0))
+  aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+  width = image.width * min(1.0, np.sqrt(area * aspect))
+  height = image.height * min(1.0, np.sqrt(area / aspect))
+  left = rng.uniform(0, image.width - width)
+  top = rng.uniform(0, image.height - height)
+  box = (left, top, left + width, top + height)
+  return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+
+
+def _jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+  if rng.random() < 0.2:
+    return image
+  for enhance in (
+    ImageEnhance.Brightness,
+    ImageEnhance.Contrast,
+    ImageEnhance.Color,
+  ):
+    image = enhance(image).enhance(rng.uniform(*_JITTER))
+  if rng.random() < 0.1:
+    image = image.convert("L").convert("RGB")
+  if rng.random() < 0.1:
+    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 1.5)))
+  return image
