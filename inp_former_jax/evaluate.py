@@ -124,7 +124,7 @@ def _category_result(
   indices = [i for i, r in enumerate(records) if r.category == category]
   labels = np.array([records[i].label for i in indices])
   without_mask = sum(
-    records[i].label == 1 and records[i].mask is None for i in indices
+    records[i].label == 1 and not records[i].masks for i in indices
   )
   return CategoryResult(
     metrics=metrics.image_metrics(labels, scores[indices]) | pixel_metrics,

@@ -227,8 +227,10 @@ def save_grid(
     mask = np.zeros((size, size), bool)
     if record.label:
       mask = None
-    if record.mask is not None:
-      mask = transforms.load_mask(record.mask, preprocessing, size)
+    if record.masks:
+      mask = transforms.load_mask(
+        record.masks, preprocessing, size, values=record.mask_values
+      )
     samples.append(
       QualitativeSample(
         image=transforms.load_image(record.image, preprocessing),

@@ -255,10 +255,14 @@ def _evaluation_example(
   if valid:
     record = records[index]
     image = load_image(record.image, preprocessing)
-    has_mask = record.label == 0 or record.mask is not None
-    if record.mask is not None:
+    has_mask = record.label == 0 or bool(record.masks)
+    if record.masks:
       mask = load_mask(
-        record.mask, preprocessing, evaluation_size, image_path=record.image
+        record.masks,
+        preprocessing,
+        evaluation_size,
+        values=record.mask_values,
+        image_path=record.image,
       )
   return {
     "image": image,
