@@ -3,11 +3,24 @@
 import os
 from collections.abc import Callable, Sequence
 
+from inp_former_jax.data.btad import read_btad
+from inp_former_jax.data.folder import read_folder
 from inp_former_jax.data.mvtec import read_mvtec
+from inp_former_jax.data.mvtec_ad2 import read_mvtec_ad2
+from inp_former_jax.data.mvtec_loco import read_mvtec_loco
+from inp_former_jax.data.realiad import read_realiad
 from inp_former_jax.data.records import DataError, Dataset
+from inp_former_jax.data.visa import read_visa
 
 LAYOUTS: dict[str, Callable[..., Dataset]] = {
   "mvtec": read_mvtec,
+  "mpdd": read_mvtec,  # its makers took over the layout of MVTec-AD
+  "btad": read_btad,
+  "mvtec_loco": read_mvtec_loco,
+  "mvtec_ad2": read_mvtec_ad2,
+  "visa": read_visa,
+  "realiad": read_realiad,
+  "folder": read_folder,
 }
 
 
@@ -31,8 +44,7 @@ def read_layout(
   """
   if layout not in LAYOUTS:
     raise DataError(
-      f"config.data.layout is {layout!r}; the layouts are "
-      f"{', '.join(LAYOUTS)}."
+      f"config.data.layout is {layout!r}; the layouts are {', '.join(LAYOUTS)}."
     )
   if not root:
     raise DataError(

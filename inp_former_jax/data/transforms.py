@@ -8,7 +8,6 @@ of public data sets are drawn on the stored pixels.
 import contextlib
 import dataclasses
 import functools
-import os
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from inp_former_jax.data.records import BRIGHT, NON_ZERO, DataError
+from inp_former_jax.data.stored import ImageSource, open_image_file
 
 PATCH_SIZE = 14  # pixels; of every DINOv2 encoder
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -58,9 +58,7 @@ class Preprocessing:
         )
 
 
-def load_image(
-  path: str | os.PathLike, preprocessing: Preprocessing
-) -> np.ndarray:
+def load_image(path: ImageSource, preprocessing: Preprocessing) -> np.ndarray:
   """Decodes, resizes and crops an image.
 
   Args:
@@ -78,12 +76,12 @@ def load_image(
 
 
 def load_mask(
-  paths: Sequence[str | os.PathLike],
+  paths: Sequence[ImageSource],
   preprocessing: Preprocessing,
   evaluation_size: int,
   *,
   values: str = BRIGHT,
-  image_path: str | os.PathLike | None = None,
+  image_path: ImageSource | None = None,
 ) -> np.ndarray:
   """Decodes, resizes and crops the mask of an image, for the evaluation.
 
@@ -109,7 +107,7 @@ def load_mask(
 
 
 def _read_mask(
-  path: str | os.PathLike, values: str, image_path: str | os.PathLike | None
+  path: ImageSource, values: str, image_path: ImageSource | None
 ) -> Image.Image:
   """8-bit grey; of NON_ZERO values those but 0 become 255."""
   if values == NON_ZERO:
@@ -117,7 +115,7 @@ def _read_mask(
   else:
     mask = decode(path, "L")
   if image_path is not None:
-    with _readable(image_path), Image.open(image_path) as image:
+    with _readable(image_path), open_image_file(image_path) as image:
       size = image.size
     if mask.size != size:
       raise DataError(
@@ -135,16 +133,16 @@ def _read_mask(
   return mask
 
 
-def _non_zero(path: str | os.PathLike) -> Image.Image:
+def _non_zero(path: ImageSource) -> Image.Image:
   """255 where the stored value, or the number in a palette, is not 0."""
-  with _readable(path), Image.open(path) as image:
+  with _readable(path), open_image_file(path) as image:
     stored = np.asarray(image)
   if stored.ndim == 3:
     stored = stored[..., :3].any(axis=-1)
   return Image.fromarray(np.where(stored != 0, 255, 0).astype(np.uint8))
 
 
-def decode(path: str | os.PathLike, mode: str) -> Image.Image:
+def decode(path: ImageSource, mode: str) -> Image.Image:
   """Reads an image file.
 
   Args:
@@ -157,15 +155,17 @@ def decode(path: str | os.PathLike, mode: str) -> Image.Image:
   Raises:
     DataError: The file cannot be decoded.
   """
-  with _readable(path), Image.open(path) as image:
+  with _readable(path), open_image_file(path) as image:
     image.load()
     return to_8_bit(image, mode)
 
 
 @contextlib.contextmanager
-def _readable(path: str | os.PathLike) -> Iterator[None]:
+def _readable(path: ImageSource) -> Iterator[None]:
   try:
     yield
+  except DataError:
+    raise  # not the image: the data set that holds it cannot be read
   # Pillow's plugins raise whatever they like for a damaged file.
   except Exception as error:
     reason = str(error) or type(error).__name__
