@@ -28,6 +28,7 @@ def read_layout(
   layout: str,
   root: str | os.PathLike,
   categories: Sequence[str] = (),
+  **options: str,
 ) -> Dataset:
   """Reads a data set.
 
@@ -35,6 +36,7 @@ def read_layout(
     layout: A key of LAYOUTS.
     root: Folder of the data set, as it comes from its makers.
     categories: Names of those to read, in this order; all if empty.
+    **options: Of Real-IAD alone: `images` and `jsons`, see `read_realiad`.
 
   Returns:
     Its records.
@@ -44,11 +46,14 @@ def read_layout(
   """
   if layout not in LAYOUTS:
     raise DataError(
-      f"config.data.layout is {layout!r}; the layouts are {', '.join(LAYOUTS)}."
+      f"config.data.layout is {layout!r}; the layouts are "
+      f"{', '.join(LAYOUTS)} and demo."
     )
   if not root:
     raise DataError(
       "config.data.root is empty: set --config.data.root=FOLDER to the folder "
-      "that holds the categories."
+      f"of the data set (layout {layout})."
     )
-  return LAYOUTS[layout](root, categories)
+  if layout != "realiad":
+    options = {}
+  return LAYOUTS[layout](root, categories, **options)

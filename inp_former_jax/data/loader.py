@@ -7,13 +7,15 @@ processes and threads.
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
 
+from inp_former_jax.data import few_shot
+from inp_former_jax.data import sampling as sampling_orders
 from inp_former_jax.data.records import DataError, Record
 from inp_former_jax.data.transforms import Preprocessing, load_image, load_mask
 
@@ -29,6 +31,8 @@ def training_batches(
   *,
   batch_size: int,
   seed: int,
+  augmented: bool = False,
+  sampling: str = sampling_orders.UNIFORM,
   num_workers: int = 0,
   num_threads: int = 16,
   process_index: int = 0,
@@ -41,36 +45,100 @@ def training_batches(
     preprocessing: Sizes.
     batch_size: B, images per global batch.
     seed: Decides the order, in [0, 2**32).
+    augmented: Whether an epoch passes over every image in all its 22 ways
+      (few-shot training) rather than over the images.
+    sampling: How often an image comes, see `sampling.SAMPLINGS`.
     num_workers: Processes that decode, a batch each; 0: threads do.
     num_threads: Threads of this process that decode if num_workers is 0.
     process_index: Of this process, among those that train together.
     process_count: Number of processes that train together.
 
   Returns:
-    An iterator over dict(image=(B / process_count, Hc, Wc, 3) uint8) with
-    `get_state` and `set_state`. It raises DataError at a file that cannot be
-    read.
+    An iterator over dict(image=(B', Hc, Wc, 3) uint8), with B' = B /
+    process_count, and augmentation=(B',) int32 if augmented, the number for
+    `augment.augment`. It has `get_state` and `set_state`, and raises DataError
+    at a file that cannot be read.
 
   Raises:
     DataError: There are fewer records than a batch takes.
+    ValueError: B is not divisible by process_count, or the sampling unknown.
+  """
+  groups = sampling_orders.groups(records, sampling)
+  if augmented:
+    source = few_shot.augmented_pairs(records)
+    make_example = _augmented_example
+    groups = [
+      [22 * i + k for i in group for k in range(22)] for group in groups
+    ]
+  else:
+    source, make_example = records, _training_example
+  return shuffled_batches(
+    source,
+    functools.partial(make_example, preprocessing=preprocessing),
+    batch_size=batch_size,
+    seed=seed,
+    groups=groups,
+    num_workers=num_workers,
+    num_threads=num_threads,
+    process_index=process_index,
+    process_count=process_count,
+  )
+
+
+def shuffled_batches(
+  source: Sequence[Any],
+  make_example: Callable[[Any], dict[str, np.ndarray]],
+  *,
+  batch_size: int,
+  seed: int,
+  groups: Sequence[Sequence[int]] = (),
+  num_workers: int = 0,
+  num_threads: int = 16,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> "TrainingBatches":
+  """As `training_batches`, of examples of any kind.
+
+  Args:
+    source: Random access.
+    make_example: From an item of the source to arrays of fixed shapes; worker
+      processes must be able to pickle it.
+    batch_size: As there, and so are the others.
+    seed: As there.
+    groups: Indices of the source that come equally often, group by group; by
+      default all items do.
+    num_workers: As there.
+    num_threads: As there.
+    process_index: As there.
+    process_count: As there.
+
+  Returns:
+    As there, over what `make_example` gives, stacked.
+
+  Raises:
+    DataError: There are fewer items than a batch takes.
     ValueError: B is not divisible by process_count.
   """
   local_size = _local_batch_size(batch_size, process_count)
-  steps = steps_per_epoch(len(records), batch_size)
+  steps = steps_per_epoch(len(source), batch_size)
   if steps < 1:
     raise DataError(
-      f"A batch takes {batch_size} images and there are {len(records)} to "
-      f"train on. Set config.batch_size to at most {len(records)}, or add "
+      f"A batch takes {batch_size} images and there are {len(source)} to "
+      f"train on. Set config.batch_size to at most {len(source)}, or add "
       "images."
     )
-  order = grain.MapDataset.source(records).seed(seed).shuffle()
-  # Grain reshuffles at every repetition of what is before `repeat`. Cutting
-  # the order, not the batches, drops the rest of each epoch before decoding.
-  order = order[: steps * batch_size][process_index::process_count].repeat()
-  examples = order.map(
-    functools.partial(_training_example, preprocessing=preprocessing)
+  if len(groups) > 1:
+    order = sampling_orders.balanced_order(source, groups, seed)
+    order = order[process_index::process_count]
+  else:
+    order = grain.MapDataset.source(source).seed(seed).shuffle()
+    # Grain reshuffles at every repetition of what is before `repeat`. Cutting
+    # the order, not the batches, drops the rest of each epoch before decoding.
+    order = order[: steps * batch_size][process_index::process_count]
+    order = order.repeat(sampling_orders.EPOCHS // len(order))
+  return TrainingBatches(
+    order.map(make_example), local_size, num_workers, num_threads
   )
-  return TrainingBatches(examples, local_size, num_workers, num_threads)
 
 
 class TrainingBatches(grain.DatasetIterator):
@@ -240,6 +308,16 @@ def _training_example(
   record: Record, preprocessing: Preprocessing
 ) -> dict[str, np.ndarray]:
   return {"image": load_image(record.image, preprocessing)}
+
+
+def _augmented_example(
+  pair: tuple[Record, int], preprocessing: Preprocessing
+) -> dict[str, np.ndarray]:
+  record, augmentation = pair
+  return {
+    "image": load_image(record.image, preprocessing),
+    "augmentation": np.int32(augmentation),
+  }
 
 
 def _evaluation_example(

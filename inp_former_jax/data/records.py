@@ -2,6 +2,10 @@
 
 import dataclasses
 import pathlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from inp_former_jax.data.stored import StoredFile
 
 
 class DataError(ValueError):
@@ -17,7 +21,7 @@ class Record:
   """One image file and what is known of it.
 
   Attributes:
-    image: The image file.
+    image: The image file, or the file within a TFDS data set.
     category: The kind of product, e.g. "cable".
     label: 0 for a normal image, 1 for a defective one.
     defect: "good", or the kind of defect.
@@ -29,16 +33,18 @@ class Record:
     sample: The object shown, where several images show the same one; names it
       within its category. Else empty.
     view: From where it is shown, e.g. "C1"; else empty.
+    source: The data set it comes from, where several are mixed; else empty.
   """
 
-  image: pathlib.Path
+  image: "pathlib.Path | StoredFile"
   category: str
   label: int
   defect: str
-  masks: tuple[pathlib.Path, ...] = ()
+  masks: "tuple[pathlib.Path | StoredFile, ...]" = ()
   mask_values: str = BRIGHT
   sample: str = ""
   view: str = ""
+  source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +53,8 @@ class Dataset:
 
   Attributes:
     name: For tables and logs.
-    train: Normal images.
+    train: Normal images; in Real-IAD's lists of unsupervised training some
+      are defective and labelled so.
     test: Normal and defective images; may be empty.
     validation: Normal images a data set keeps apart; neither trained nor
       tested on.
