@@ -6,6 +6,12 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   """The paper's multi-class setting: ViT-B, resize 448, crop 392, batch 16."""
   config = ConfigDict()
+  # "multi_class": one model for all categories; "single_class": one for each,
+  # in turn; "zero_shot": no training, scores by INP distance.
+  config.protocol = "multi_class"
+  config.zero_shot_checkpoint = (
+    ""  # zero_shot: workdir of a run trained elsewhere
+  )
   config.seed = 1  # initial values and order of the data
   config.batch_size = 16  # images per step, over all devices
   config.epochs = 200  # passes over the training images
@@ -36,9 +42,23 @@ def get_config() -> ConfigDict:
   config.optimizer.max_norm = 0.1  # global norm the gradient is clipped to
 
   config.data = ConfigDict()
-  config.data.layout = "mvtec"  # or "demo", the procedural data set
-  config.data.root = ""  # folder of the categories, or of one category
+  # demo (procedural), mvtec, mpdd, btad, mvtec_loco, mvtec_ad2, visa, realiad,
+  # or folder (your own images).
+  config.data.layout = "mvtec"
+  config.data.root = ""  # folder of the data set, as its makers lay it out
   config.data.categories = ()  # names; all that are there if empty
+  # Several data sets in one model, instead of layout and root: (layout, root,
+  # categories) of each.
+  config.data.sources = ()
+  config.data.tfds = ""  # name of a TFDS data set, instead of all the above
+  config.data.tfds_dir = ""  # folder or bucket with TFDS data sets
+  config.data.realiad_images = ""  # folder, e.g. realiad_512; "": the largest
+  config.data.realiad_jsons = (
+    "realiad_jsons"  # or realiad_jsons_sv, ..._fuiad_0.1
+  )
+  config.data.sampling = "uniform"  # or all alike: "category", "dataset"
+  # Few-shot: images per category, drawn by the seed, each in 22 ways; 0: all.
+  config.data.shots = 0
   config.data.resize = 448  # pixels, height after resizing
   config.data.crop = 392  # pixels, height of the centre crop; 14 divides it
   config.data.resize_width = 0  # pixels; 0: as the height

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -12,10 +12,11 @@ from ml_collections import ConfigDict
 
 from inp_former_jax import checkpoint, experiment, metrics, sharding
 from inp_former_jax.collector import Collector
-from inp_former_jax.data import loader
 from inp_former_jax.data.records import DataError, Dataset, Record
 from inp_former_jax.predict import Prediction, make_predict_step
+from inp_former_jax.predictions import predict_records
 from inp_former_jax.report import CategoryResult, Evaluation, write_report
+from inp_former_jax.unlabelled import write_predictions
 from inp_former_jax.visualize import ColourScale, colour_scale
 
 COLOUR_SCALE_IMAGES = 100  # normal ones, and as many defective ones
@@ -54,7 +55,7 @@ def evaluate(
   grid = grid_records(records, config.evaluation.grid_images)
   kept = sorted({*grid, *_every_kth(records, 0), *_every_kth(records, 1)})
   collector = Collector(records, kept, config.evaluation)
-  predictions = _predictions(
+  predictions = predict_records(
     lambda images: predict_step(trainable, frozen, images),
     records,
     config,
@@ -70,49 +71,14 @@ def evaluate(
   return Evaluation(
     step=step,
     categories=categories,
-    mean=_mean_metrics(categories),
+    mean=mean_metrics(categories.values()),
+    source_means=source_means(categories, records),
     records=records,
     image_scores=scores,
     maps={i: maps[i] for i in grid},
     scale=_colour_scale(records, maps),
     untested=tuple(c for c in dataset.categories if c not in categories),
   )
-
-
-def _predictions(
-  predict: Callable[[jax.Array], Prediction],
-  records: Sequence[Record],
-  config: ConfigDict,
-  mesh: Mesh,
-) -> Iterator[tuple[dict[str, np.ndarray], Prediction]]:
-  """Batches of this process's records with their predictions.
-
-  A prediction is handed out when the next one is under way, so that the
-  device does not wait for the host.
-  """
-  # Rounded up so that all devices share a batch evenly.
-  batch_size = -(-config.evaluation.batch_size // mesh.size) * mesh.size
-  batches = loader.evaluation_batches(
-    records,
-    experiment.preprocessing(config),
-    batch_size=batch_size,
-    evaluation_size=config.evaluation.size,
-    num_workers=config.data.num_workers,
-    num_threads=config.data.num_threads,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-  )
-  before = None
-  for batch in batches:
-    image = sharding.to_global(
-      batch.pop("image"), sharding.batch_sharding(mesh)
-    )
-    under_way = batch, predict(image)
-    if before:
-      yield before
-    before = under_way
-  if before:
-    yield before
 
 
 def _category_result(
@@ -123,25 +89,69 @@ def _category_result(
 ) -> CategoryResult:
   indices = [i for i, r in enumerate(records) if r.category == category]
   labels = np.array([records[i].label for i in indices])
+  result = metrics.image_metrics(labels, scores[indices]) | pixel_metrics
+  samples = [records[i].sample for i in indices]
+  if all(samples):
+    result |= _sample_metrics(samples, labels, scores[indices])
   without_mask = sum(
-    records[i].label == 1 and records[i].mask is None for i in indices
+    records[i].label == 1 and not records[i].masks for i in indices
   )
   return CategoryResult(
-    metrics=metrics.image_metrics(labels, scores[indices]) | pixel_metrics,
+    metrics=result,
     normal=int((labels == 0).sum()),
     defective=int(labels.sum()),
     without_mask=without_mask,
   )
 
 
-def _mean_metrics(categories: dict[str, CategoryResult]) -> dict[str, float]:
-  """Mean over the categories that define a metric; nan where none does."""
-  results = [c.metrics for c in categories.values()]
+def _sample_metrics(
+  samples: Sequence[str], labels: np.ndarray, scores: np.ndarray
+) -> dict[str, float]:
+  """Metrics of objects seen in several views: the largest score counts."""
+  _, sample = np.unique(samples, return_inverse=True)
+  sample_labels = np.zeros(sample.max() + 1, labels.dtype)
+  sample_scores = np.full(len(sample_labels), -np.inf, scores.dtype)
+  np.maximum.at(sample_labels, sample, labels)
+  np.maximum.at(sample_scores, sample, scores)
+  found = metrics.image_metrics(sample_labels, sample_scores)
+  return {name.replace("image", "sample"): v for name, v in found.items()}
+
+
+def mean_metrics(
+  categories: Iterable[CategoryResult],
+) -> dict[str, float]:
+  """Mean over the categories that define a metric; nan where none does.
+
+  Args:
+    categories: At least one.
+
+  Returns:
+    Metric -> mean.
+  """
+  results = [c.metrics for c in categories]
   mean = {}
-  for name in results[0]:
-    values = [m[name] for m in results if not np.isnan(m[name])]
+  for name in dict.fromkeys(name for m in results for name in m):
+    values = [m[name] for m in results if not np.isnan(m.get(name, np.nan))]
     mean[name] = float(np.mean(values)) if values else float("nan")
   return mean
+
+
+def source_means(
+  categories: Mapping[str, CategoryResult], records: Sequence[Record]
+) -> dict[str, dict[str, float]]:
+  """Means by data set; empty unless several are mixed.
+
+  Args:
+    categories: Category -> its result.
+    records: Test records.
+  """
+  sources = {r.category: r.source for r in records}
+  by_source: dict[str, list[CategoryResult]] = {}
+  for name, result in categories.items():
+    by_source.setdefault(sources[name], []).append(result)
+  if len(by_source) < 2:
+    return {}
+  return {name: mean_metrics(found) for name, found in by_source.items()}
 
 
 def grid_records(records: Sequence[Record], count: int) -> list[int]:
@@ -244,7 +254,11 @@ def evaluate_checkpoint(
     DataError: The data set, or one of its files; named.
   """
   check_settings(config)
-  folder = pathlib.Path(workdir).expanduser().absolute() / "checkpoints"
+  zero_shot = config.protocol == "zero_shot"
+  trained = pathlib.Path(workdir).expanduser().absolute()
+  if zero_shot:
+    trained = _zero_shot_source(config)
+  folder = trained / "checkpoints"
   if not folder.is_dir():
     raise checkpoint.CheckpointError(
       f"No checkpoint in {folder}. Train first: the same command with "
@@ -254,7 +268,7 @@ def evaluate_checkpoint(
   mesh = sharding.make_mesh(**config.mesh)
   dataset = experiment.read_dataset(config, workdir)
   require_test_images(dataset)
-  model = experiment.create_model(config, mesh, workdir)
+  model = experiment.create_model(config, mesh, trained)
   shardings = sharding.parameter_shardings(mesh, model.trainable)
   identity = experiment.identity(config, dataset, model.encoder_sha256)
   with checkpoint.Checkpointer(folder, identity) as checkpointer:
@@ -267,12 +281,34 @@ def evaluate_checkpoint(
     mesh,
     size=config.evaluation.size,
     top_fraction=config.evaluation.top_fraction,
+    zero_shot=zero_shot,
   )
   result = evaluate(
     predict_step, trainable, model.frozen, dataset, config, mesh, step=step
   )
   write_report(result, config, workdir)
+  write_predictions(
+    lambda images: predict_step(trainable, model.frozen, images),
+    dataset.unlabelled,
+    config,
+    mesh,
+    workdir,
+  )
   return result
+
+
+def _zero_shot_source(config: ConfigDict) -> pathlib.Path:
+  """The workdir that zero-shot scoring takes its checkpoint from."""
+  if not config.zero_shot_checkpoint:
+    raise ValueError(
+      "Zero-shot scoring needs a model trained elsewhere: set "
+      "--config.zero_shot_checkpoint=WORKDIR to the workdir of its run."
+    )
+  if not config.model.use_inps:
+    raise ValueError(
+      "Zero-shot scores are distances to INPs; config.model.use_inps is False."
+    )
+  return pathlib.Path(config.zero_shot_checkpoint).expanduser().absolute()
 
 
 def require_test_images(dataset: Dataset) -> None:

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import hashlib
+import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,7 +16,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from inp_former_jax import optimizer, sharding
-from inp_former_jax.data import demo, mvtec
+from inp_former_jax.atomic import replacing
+from inp_former_jax.data import demo, few_shot, layouts, mixing, tfds_source
 from inp_former_jax.data.records import DataError, Dataset
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.models import inp_former, pretrained, vit
@@ -48,27 +51,72 @@ def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
     workdir: Where the demo data set is written if no root is given.
 
   Returns:
-    Train and test records.
+    Train and test records; in few-shot training those drawn.
 
   Raises:
-    DataError: The layout is unknown, or the folder does not hold it.
+    DataError: The layout is unknown, the folder does not hold it, or a
+      category has fewer images than shots.
   """
   data = config.data
-  if data.layout == "demo":
-    root = data.root or workdir / "demo_data"
-    root = demo.write_demo_dataset(root, seed=config.seed)
-  elif data.layout == "mvtec":
-    root = data.root
+  if data.tfds and data.sources:
+    raise DataError(
+      "config.data.tfds and config.data.sources are both set; expected one."
+    )
+  if data.tfds:
+    dataset = tfds_source.read_tfds(data.tfds, data.tfds_dir)
+    dataset = mixing.keep_categories(dataset, data.categories, data.tfds_dir)
+  elif data.sources:
+    read = functools.partial(_read_layout, config, workdir)
+    dataset = mixing.read_sources(data.sources, read)
+    dataset = mixing.keep_categories(dataset, data.categories, workdir)
   else:
-    raise DataError(
-      f"config.data.layout is {data.layout!r}; the layouts are mvtec and demo."
+    dataset = _read_layout(
+      config, workdir, data.layout, data.root, tuple(data.categories)
     )
-  if not root:
-    raise DataError(
-      "config.data.root is empty: set --config.data.root=FOLDER to the folder "
-      "that holds the categories."
-    )
-  return mvtec.read_mvtec(root, tuple(data.categories))
+  if data.shots:
+    dataset = few_shot.draw_shots(dataset, data.shots, config.seed)
+  return dataset
+
+
+def _read_layout(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  layout: str,
+  root: str,
+  categories: Sequence[str],
+) -> Dataset:
+  if layout == "demo":
+    root = root or workdir / "demo_data"
+    root = demo.write_demo_dataset(root, seed=config.seed)
+    layout = "mvtec"
+  return layouts.read_layout(
+    layout,
+    root,
+    categories,
+    images=config.data.realiad_images,
+    jsons=config.data.realiad_jsons,
+  )
+
+
+def log_shots(
+  config: ConfigDict, dataset: Dataset, workdir: pathlib.Path
+) -> None:
+  """Writes few_shot.json: the images drawn, by category.
+
+  Args:
+    config: The run's config; without shots nothing is written.
+    dataset: As `read_dataset` gives it.
+    workdir: Of the run.
+  """
+  if not config.data.shots or jax.process_index() != 0:
+    return
+  content = {
+    "shots": config.data.shots,
+    "seed": config.seed,
+    "images": few_shot.shots_table(dataset),
+  }
+  with replacing(workdir / "few_shot.json") as path:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def preprocessing(config: ConfigDict) -> Preprocessing:

@@ -42,11 +42,11 @@ def main(argv: list[str]) -> None:
   if _DISTRIBUTED.value:
     jax.distributed.initialize(*given)
   # Imported late: the first use of a device must come after the line above.
-  from inp_former_jax import evaluate, train
+  from inp_former_jax import protocols
 
   modes = {
-    "train": train.train_and_evaluate,
-    "eval": evaluate.evaluate_checkpoint,
+    "train": protocols.train_and_evaluate,
+    "eval": protocols.evaluate_checkpoint,
   }
   command_line.call(modes[_MODE.value], _CONFIG.value, _WORKDIR.value)
 

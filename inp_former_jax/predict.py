@@ -33,6 +33,7 @@ def make_predict_step(
   *,
   size: int = scoring.EVALUATION_SIZE,
   top_fraction: float = scoring.TOP_FRACTION,
+  zero_shot: bool = False,
 ) -> Callable[[nnx.State, nnx.State, jax.Array], Prediction]:
   """Builds the jitted prediction function.
 
@@ -41,6 +42,8 @@ def make_predict_step(
     mesh: The images are spread over all its devices.
     size: Side of the anomaly map in pixels.
     top_fraction: Share of the map's pixels that makes the image score.
+    zero_shot: Whether a patch is scored by its distance to the nearest INP of
+      its own image, instead of by how badly it is reconstructed.
 
   Returns:
     A function (trainable, frozen, images uint8 (B, H, W, 3)) -> Prediction;
@@ -53,9 +56,12 @@ def make_predict_step(
     )
     crop = images.shape[1:3]
     grid = tuple(side // vit.PATCH_SIZE for side in crop)
-    distance = scoring.group_distance(
-      output.encoder_groups, output.decoder_groups
-    )
+    if zero_shot:
+      distance = output.inp_distance
+    else:
+      distance = scoring.group_distance(
+        output.encoder_groups, output.decoder_groups
+      )
     maps = scoring.anomaly_map(distance, grid, crop, size)
     return Prediction(maps, scoring.image_score(maps, top_fraction))
 

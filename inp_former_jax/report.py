@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ import rich.console
 import rich.table
 from ml_collections import ConfigDict
 
-from inp_former_jax import experiment
+from inp_former_jax import experiment, paper
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data import transforms
 from inp_former_jax.data.records import Record
@@ -32,6 +32,13 @@ COLUMNS = {
   "pixel_f1max": "pixel\nF1max",
   "pixel_aupro": "pixel\nAUPRO",
 }
+METRICS = "metrics.json"
+# Where objects are seen in several views.
+SAMPLE_COLUMNS = {
+  "sample_auroc": "sample\nAUROC",
+  "sample_ap": "sample\nAP",
+  "sample_f1max": "sample\nF1max",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +47,8 @@ class CategoryResult:
 
   Attributes:
     metrics: image_auroc, image_ap, image_f1max, pixel_auroc, pixel_ap,
-      pixel_f1max, pixel_aupro, each in [0, 1]; nan where undefined.
+      pixel_f1max, pixel_aupro, each in [0, 1]; nan where undefined. Of
+      objects in several views also sample_auroc, sample_ap, sample_f1max.
     normal: Normal test images.
     defective: Defective test images.
     without_mask: Defective images without a mask: they count in the image
@@ -61,7 +69,8 @@ class Evaluation:
     step: Training steps the model has had.
     categories: Category -> its result.
     mean: Metric -> mean over the categories where it is defined.
-    records: The test records.
+    source_means: The same by data set, where several are mixed; else empty.
+    records: The test records; none where results have been put together.
     image_scores: (len(records),) float32.
     maps: Index of a record -> its anomaly map (S, S) float32, for the records
       of the qualitative grid.
@@ -72,11 +81,20 @@ class Evaluation:
   step: int
   categories: dict[str, CategoryResult]
   mean: dict[str, float]
-  records: Sequence[Record]
-  image_scores: np.ndarray
-  maps: dict[int, np.ndarray]
-  scale: ColourScale
+  records: Sequence[Record] = ()
+  image_scores: np.ndarray | None = None
+  maps: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
+  scale: ColourScale | None = None
   untested: tuple[str, ...] = ()
+  source_means: dict[str, dict[str, float]] = dataclasses.field(
+    default_factory=dict
+  )
+
+  @property
+  def columns(self) -> dict[str, str]:
+    """Metric -> heading, of the metrics there are."""
+    samples = any(name in self.mean for name in SAMPLE_COLUMNS)
+    return COLUMNS | (SAMPLE_COLUMNS if samples else {})
 
 
 def write_report(
@@ -94,8 +112,8 @@ def write_report(
   console = rich.console.Console()
   if not console.is_terminal:
     console.width = max(console.width, 100)  # a log file has room
-  console.print(table(result))
-  with replacing(workdir / "metrics.json") as path:
+  console.print(table(result, paper.rows(config)))
+  with replacing(workdir / METRICS) as path:
     path.write_text(_json(result, config), encoding="utf-8")
   with replacing(workdir / "metrics.csv") as path:
     _write_csv(path, result)
@@ -106,11 +124,48 @@ def write_report(
   console.print(f"{names} in {workdir}", highlight=False, soft_wrap=True)
 
 
-def table(result: Evaluation) -> rich.table.Table:
+def read_metrics(
+  workdir: pathlib.Path, config: ConfigDict
+) -> tuple[int, dict[str, CategoryResult]] | None:
+  """Reads what `write_report` wrote.
+
+  Args:
+    workdir: Of a run.
+    config: Of that run.
+
+  Returns:
+    Steps of training and category -> result; None if there is nothing, or
+    only the result of another config.
+  """
+  path = workdir / METRICS
+  if not path.is_file():
+    return None
+  content = json.loads(path.read_text(encoding="utf-8"))
+  if content["config"] != json.loads(json.dumps(config.to_dict())):
+    return None
+  return content["step"], {
+    name: CategoryResult(
+      metrics={
+        k: float("nan") if v is None else v
+        for k, v in saved.items()
+        if k in COLUMNS | SAMPLE_COLUMNS
+      },
+      normal=saved["normal"],
+      defective=saved["defective"],
+      without_mask=saved["defective_without_mask"],
+    )
+    for name, saved in content["categories"].items()
+  }
+
+
+def table(
+  result: Evaluation, paper_rows: Mapping[str, Mapping[str, float]]
+) -> rich.table.Table:
   """The metrics per category and their mean, in per cent.
 
   Args:
     result: Of the test set.
+    paper_rows: What the paper reports for these settings, by title.
 
   Returns:
     A table; its caption says what was left out of which metric.
@@ -120,14 +175,19 @@ def table(result: Evaluation) -> rich.table.Table:
   )
   view.add_column("category", no_wrap=True)
   view.add_column("normal +\ndefective", justify="right", no_wrap=True)
-  for heading in COLUMNS.values():
+  for heading in result.columns.values():
     view.add_column(heading, justify="right")
   for name, category in result.categories.items():
     mark = " *" if category.without_mask else ""
-    view.add_row(name + mark, _counts(category), *_cells(category.metrics))
+    cells = _cells(category.metrics, result.columns)
+    view.add_row(name + mark, _counts(category), *cells)
   if len(result.categories) > 1:
     view.add_section()
-    view.add_row("mean", "", *_cells(result.mean))
+    for source, mean in result.source_means.items():
+      view.add_row(f"mean of {source}", "", *_cells(mean, result.columns))
+    view.add_row("mean", "", *_cells(result.mean, result.columns))
+  for title, row in paper_rows.items():
+    view.add_row(title, "", *_cells(row, result.columns), style="dim")
   view.caption = _notes(result)
   view.caption_justify = "left"
   return view
@@ -155,11 +215,9 @@ def _counts(category: CategoryResult) -> str:
   return f"{category.normal} + {category.defective}"
 
 
-def _cells(metrics: dict[str, float]) -> list[str]:
-  return [
-    "-" if np.isnan(metrics[name]) else f"{100 * metrics[name]:.2f}"
-    for name in COLUMNS
-  ]
+def _cells(metrics: Mapping[str, float], columns: Iterable[str]) -> list[str]:
+  values = [metrics.get(name, np.nan) for name in columns]
+  return ["-" if np.isnan(v) else f"{100 * v:.2f}" for v in values]
 
 
 def _json(result: Evaluation, config: ConfigDict) -> str:
@@ -182,6 +240,8 @@ def _json(result: Evaluation, config: ConfigDict) -> str:
       }
       for name, category in result.categories.items()
     },
+    "sources": {k: _plain(v) for k, v in result.source_means.items()},
+    "paper": paper.rows(config),
     "categories_without_test_images": list(result.untested),
     "config": config.to_dict(),
   }
@@ -196,18 +256,25 @@ def _write_csv(path: pathlib.Path, result: Evaluation) -> None:
   with open(path, "w", newline="", encoding="utf-8") as file:
     writer = csv.writer(file)
     writer.writerow(
-      ["category", "normal", "defective", "defective_without_mask", *COLUMNS]
+      ["category", "normal", "defective", "defective_without_mask"]
+      + list(result.columns)
     )
     for name, category in result.categories.items():
       counts = [category.normal, category.defective, category.without_mask]
-      values = [_csv_value(category.metrics[c]) for c in COLUMNS]
+      values = _csv_values(category.metrics, result.columns)
       writer.writerow([name, *counts, *values])
-    mean = [_csv_value(result.mean[c]) for c in COLUMNS]
-    writer.writerow(["mean", "", "", "", *mean])
+    for source, mean in result.source_means.items():
+      values = _csv_values(mean, result.columns)
+      writer.writerow([f"mean of {source}", "", "", "", *values])
+    values = _csv_values(result.mean, result.columns)
+    writer.writerow(["mean", "", "", "", *values])
 
 
-def _csv_value(value: float) -> str:
-  return "" if np.isnan(value) else f"{value:.6f}"
+def _csv_values(
+  metrics: Mapping[str, float], columns: Iterable[str]
+) -> list[str]:
+  values = [metrics.get(name, np.nan) for name in columns]
+  return ["" if np.isnan(v) else f"{v:.6f}" for v in values]
 
 
 def save_grid(
@@ -227,8 +294,10 @@ def save_grid(
     mask = np.zeros((size, size), bool)
     if record.label:
       mask = None
-    if record.mask is not None:
-      mask = transforms.load_mask(record.mask, preprocessing, size)
+    if record.masks:
+      mask = transforms.load_mask(
+        record.masks, preprocessing, size, values=record.mask_values
+      )
     samples.append(
       QualitativeSample(
         image=transforms.load_image(record.image, preprocessing),

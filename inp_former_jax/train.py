@@ -7,10 +7,12 @@ from ml_collections import ConfigDict
 
 from inp_former_jax import checkpoint, evaluate, experiment, sharding
 from inp_former_jax.data import loader
+from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.predict import make_predict_step
 from inp_former_jax.progress import TrainingLog
 from inp_former_jax.report import write_report
 from inp_former_jax.train_step import make_train_step
+from inp_former_jax.unlabelled import write_predictions
 
 
 def num_steps(config: ConfigDict, num_records: int) -> int:
@@ -52,13 +54,18 @@ def train_and_evaluate(
   evaluate.check_settings(config)
   preprocessing = experiment.preprocessing(config)
   dataset = experiment.read_dataset(config, workdir)
+  experiment.log_shots(config, dataset, workdir)
   evaluate.require_test_images(dataset)
-  total_steps = num_steps(config, len(dataset.train))
+  augmented = config.data.shots > 0
+  ways = len(AUGMENTATIONS) if augmented else 1
+  total_steps = num_steps(config, ways * len(dataset.train))
   batches = loader.training_batches(
     dataset.train,
     preprocessing,
     batch_size=config.batch_size,
     seed=config.seed,
+    augmented=augmented,
+    sampling=config.data.sampling,
     num_workers=config.data.num_workers,
     num_threads=config.data.num_threads,
     process_index=jax.process_index(),
@@ -117,11 +124,14 @@ def train_and_evaluate(
     del model.trainable  # donated by the first step
 
     # 4. The loop.
-    image_sharding = sharding.batch_sharding(mesh)
+    data = sharding.batch_sharding(mesh)
     with TrainingLog(config, workdir, schedule, start, total_steps) as log:
       for step in range(start + 1, total_steps + 1):
-        images = sharding.to_global(next(batches)["image"], image_sharding)
-        state, metrics = train_step(state, model.frozen, images)
+        batch = next(batches)
+        batch = {k: sharding.to_global(v, data) for k, v in batch.items()}
+        state, metrics = train_step(
+          state, model.frozen, batch["image"], batch.get("augmentation")
+        )
         log.step(step, metrics)
         if _due(step, config.checkpoint.every_steps) or step == total_steps:
           log.flush()  # a loss that is not finite must not be saved
@@ -132,6 +142,13 @@ def train_and_evaluate(
   # 5. The result.
   result = evaluate_now(state[0], total_steps)
   write_report(result, config, workdir)
+  write_predictions(
+    lambda images: predict_step(state[0], model.frozen, images),
+    dataset.unlabelled,
+    config,
+    mesh,
+    workdir,
+  )
   return result
 
 

@@ -7,7 +7,7 @@ import optax
 from flax import nnx
 
 from inp_former_jax import losses
-from inp_former_jax.data import transforms
+from inp_former_jax.data import augment, transforms
 
 State = tuple[nnx.State, optax.OptState]  # trainable part, optimizer's state
 
@@ -32,20 +32,26 @@ def make_train_step(
     normalise: From the images of a batch to the model's input.
 
   Returns:
-    A function (state, frozen, images uint8 (B, H, W, 3)) -> (state, metrics);
-    the metrics are scalars: loss, its parts, and the norm of the gradient
-    before clipping.
+    A function (state, frozen, images uint8 (B, H, W, 3), augmentation=None)
+    -> (state, metrics); augmentation, (B,) int32, are numbers for
+    `augment.augment` (few-shot training). The metrics are scalars: loss, its
+    parts, and the norm of the gradient before clipping.
   """
 
-  def loss_fn(trainable, frozen, images):
-    output = nnx.merge(graphdef, trainable, frozen)(normalise(images))
+  def loss_fn(trainable, frozen, images, augmentation):
+    images = normalise(images)
+    if augmentation is not None:
+      images = augment.augment(images, augmentation)
+    output = nnx.merge(graphdef, trainable, frozen)(images)
     return losses.total_loss(
       output, gamma=gamma, coherence_weight=coherence_weight
     )
 
-  def train_step(state, frozen, images):
+  def train_step(state, frozen, images, augmentation=None):
     trainable, opt_state = state
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(trainable, frozen, images)
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(
+      trainable, frozen, images, augmentation
+    )
     updates, opt_state = optimizer.update(grads, opt_state, trainable)
     metrics["gradient_norm"] = optax.global_norm(grads)
     return (optax.apply_updates(trainable, updates), opt_state), metrics

@@ -1,8 +1,9 @@
-"""Checks of optimizer, preprocessing and metrics; see verify.py."""
+"""Checks of optimizer, preprocessing, augmentations, metrics; see verify.py."""
 
 import re
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -10,12 +11,14 @@ from PIL import Image
 
 from inp_former_jax import metrics, optimizer
 from inp_former_jax.data import transforms
+from inp_former_jax.data.augment import AUGMENTATIONS, augment
 from weights_conversion.reference import (
   BLOCK,
   EXACT_METRIC,
   STREAMING_METRIC,
   Comparison,
   Result,
+  channels_last,
 )
 
 
@@ -64,6 +67,20 @@ def _check_mask(compare, index, preprocessing) -> Iterator[Result]:
     if match := re.fullmatch(rf"mask_eval(\d+)_{index}", key):
       evaluated = transforms.binary_mask(mask, int(match[1]))
       yield from compare(key, evaluated, 0)
+
+
+def check_augmentations(compare: Comparison) -> Iterator[Result]:
+  """One image in each of its ways, in one batch."""
+  index = jnp.arange(1, len(AUGMENTATIONS))
+  image = jnp.asarray(channels_last(compare.reference["image"]))
+  augmented = jax.jit(augment)(jnp.repeat(image, len(index), axis=0), index)
+  # channels_last in reverse, keeping the batch of one that the reference has.
+  augmented = np.moveaxis(np.asarray(augmented), -1, 1)[:, None]
+  for row, result in zip(AUGMENTATIONS[1:], augmented, strict=True):
+    key = row.name
+    if key.startswith("rotate_"):  # the reference names its angle in radians
+      key = f"rotate_{np.deg2rad(float(key.removeprefix('rotate_'))):+.5f}"
+    yield from compare(key, result, BLOCK)
 
 
 def check_metrics(compare: Comparison) -> Iterator[Result]:

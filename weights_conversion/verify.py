@@ -35,6 +35,7 @@ _CHECKS: dict[str, Check] = {
   r"\w+_training": model_checks.check_training,
   r"stable_adamw": component_checks.check_optimizer,
   r"preprocessing": component_checks.check_preprocessing,
+  r"few_shot_augmentations": component_checks.check_augmentations,
   r"metrics": component_checks.check_metrics,
 }
 
@@ -73,7 +74,8 @@ def verify(
   Args:
     folder: Holds `*_params.npz` with `*_forward.npz`, `*_losses.npz` and
       `*_training.npz`, `stable_adamw.npz`, `preprocessing.npz`,
-      `metrics.npz` and `real_*_features.npz`, any of them.
+      `few_shot_augmentations.npz`, `metrics.npz` and `real_*_features.npz`,
+      any of them.
     encoder: Weights file for the features of a real encoder.
     images: Root of the image files that those features name.
 

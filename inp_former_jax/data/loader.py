@@ -14,6 +14,8 @@ import grain
 import numpy as np
 from absl import flags
 
+from inp_former_jax.data import few_shot
+from inp_former_jax.data import sampling as sampling_orders
 from inp_former_jax.data.records import DataError, Record
 from inp_former_jax.data.transforms import Preprocessing, load_image, load_mask
 
@@ -29,6 +31,8 @@ def training_batches(
   *,
   batch_size: int,
   seed: int,
+  augmented: bool = False,
+  sampling: str = sampling_orders.UNIFORM,
   num_workers: int = 0,
   num_threads: int = 16,
   process_index: int = 0,
@@ -41,25 +45,37 @@ def training_batches(
     preprocessing: Sizes.
     batch_size: B, images per global batch.
     seed: Decides the order, in [0, 2**32).
+    augmented: Whether an epoch passes over every image in all its 22 ways
+      (few-shot training) rather than over the images.
+    sampling: How often an image comes, see `sampling.SAMPLINGS`.
     num_workers: Processes that decode, a batch each; 0: threads do.
     num_threads: Threads of this process that decode if num_workers is 0.
     process_index: Of this process, among those that train together.
     process_count: Number of processes that train together.
 
   Returns:
-    An iterator over dict(image=(B / process_count, Hc, Wc, 3) uint8) with
-    `get_state` and `set_state`. It raises DataError at a file that cannot be
-    read.
+    An iterator over dict(image=(B', Hc, Wc, 3) uint8), with B' = B /
+    process_count, and augmentation=(B',) int32 if augmented, the number for
+    `augment.augment`. It has `get_state` and `set_state`, and raises DataError
+    at a file that cannot be read.
 
   Raises:
     DataError: There are fewer records than a batch takes.
-    ValueError: B is not divisible by process_count.
+    ValueError: B is not divisible by process_count, or the sampling unknown.
   """
+  groups = sampling_orders.groups(records, sampling)
+  if augmented:
+    source = few_shot.augmented_pairs(records)
+    make_example = _augmented_example
+    groups = [few_shot.pair_indices(group) for group in groups]
+  else:
+    source, make_example = records, _training_example
   return shuffled_batches(
-    records,
-    functools.partial(_training_example, preprocessing=preprocessing),
+    source,
+    functools.partial(make_example, preprocessing=preprocessing),
     batch_size=batch_size,
     seed=seed,
+    groups=groups,
     num_workers=num_workers,
     num_threads=num_threads,
     process_index=process_index,
@@ -73,6 +89,7 @@ def shuffled_batches(
   *,
   batch_size: int,
   seed: int,
+  groups: Sequence[Sequence[int]] = (),
   num_workers: int = 0,
   num_threads: int = 16,
   process_index: int = 0,
@@ -86,6 +103,8 @@ def shuffled_batches(
       processes must be able to pickle it.
     batch_size: As there, and so are the others.
     seed: As there.
+    groups: Indices of the source that come equally often, group by group; by
+      default all items do.
     num_workers: As there.
     num_threads: As there.
     process_index: As there.
@@ -106,13 +125,12 @@ def shuffled_batches(
       f"train on. Set config.batch_size to at most {len(source)}, or add "
       "images."
     )
-  order = grain.MapDataset.source(source).seed(seed).shuffle()
-  # Grain reshuffles at every repetition of what is before `repeat`. Cutting
-  # the order, not the batches, drops the rest of each epoch before decoding.
-  order = order[: steps * batch_size][process_index::process_count].repeat()
-  return TrainingBatches(
-    order.map(make_example), local_size, num_workers, num_threads
-  )
+  if len(groups) > 1:
+    order = sampling_orders.balanced_order(source, groups, seed)
+  else:
+    order = sampling_orders.uniform_order(source, steps * batch_size, seed)
+  examples = order[process_index::process_count].map(make_example)
+  return TrainingBatches(examples, local_size, num_workers, num_threads)
 
 
 class TrainingBatches(grain.DatasetIterator):
@@ -284,6 +302,16 @@ def _training_example(
   return {"image": load_image(record.image, preprocessing)}
 
 
+def _augmented_example(
+  pair: tuple[Record, int], preprocessing: Preprocessing
+) -> dict[str, np.ndarray]:
+  record, augmentation = pair
+  return {
+    "image": load_image(record.image, preprocessing),
+    "augmentation": np.int32(augmentation),
+  }
+
+
 def _evaluation_example(
   index: int,
   records: Sequence[Record],
@@ -297,10 +325,14 @@ def _evaluation_example(
   if valid:
     record = records[index]
     image = load_image(record.image, preprocessing)
-    has_mask = record.label == 0 or record.mask is not None
-    if record.mask is not None:
+    has_mask = record.label == 0 or bool(record.masks)
+    if record.masks:
       mask = load_mask(
-        record.mask, preprocessing, evaluation_size, image_path=record.image
+        record.masks,
+        preprocessing,
+        evaluation_size,
+        values=record.mask_values,
+        image_path=record.image,
       )
   return {
     "image": image,

@@ -2,10 +2,18 @@
 
 import dataclasses
 import pathlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from inp_former_jax.data.stored import StoredFile
 
 
 class DataError(ValueError):
   """A data set or one of its files is not as it must be; names the file."""
+
+
+NORMAL, DEFECTIVE = 0, 1
+BRIGHT, NON_ZERO = "bright", "non-zero"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,19 +21,30 @@ class Record:
   """One image file and what is known of it.
 
   Attributes:
-    image: The image file.
+    image: The image file, or the file within a TFDS data set.
     category: The kind of product, e.g. "cable".
     label: 0 for a normal image, 1 for a defective one.
     defect: "good", or the kind of defect.
-    mask: The file that marks the defective pixels. None for a normal image,
-      and for a defective one without: it then counts image-wise only.
+    masks: The files that mark the defective pixels; together, where they are
+      several. None for a normal image, and for a defective one without: it
+      then counts image-wise only.
+    mask_values: Which pixels of a mask are defective: BRIGHT, those above
+      half, or NON_ZERO, all but 0 (class numbers).
+    sample: The object shown, where several images show the same one; names it
+      within its category. Else empty.
+    view: From where it is shown, e.g. "C1"; else empty.
+    source: The data set it comes from, where several are mixed; else empty.
   """
 
-  image: pathlib.Path
+  image: "pathlib.Path | StoredFile"
   category: str
   label: int
   defect: str
-  mask: pathlib.Path | None = None
+  masks: "tuple[pathlib.Path | StoredFile, ...]" = ()
+  mask_values: str = BRIGHT
+  sample: str = ""
+  view: str = ""
+  source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +53,20 @@ class Dataset:
 
   Attributes:
     name: For tables and logs.
-    train: Normal images.
+    train: Normal images; in Real-IAD's lists of unsupervised training some
+      are defective and labelled so.
     test: Normal and defective images; may be empty.
+    validation: Normal images a data set keeps apart; neither trained nor
+      tested on.
+    unlabelled: Images to predict, of which nobody knows what they show; their
+      label and defect mean nothing.
   """
 
   name: str
   train: tuple[Record, ...]
   test: tuple[Record, ...]
+  validation: tuple[Record, ...] = ()
+  unlabelled: tuple[Record, ...] = ()
 
   @property
   def categories(self) -> tuple[str, ...]:

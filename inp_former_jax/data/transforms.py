@@ -7,14 +7,15 @@ of public data sets are drawn on the stored pixels.
 
 import contextlib
 import dataclasses
-import os
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
-from inp_former_jax.data.records import DataError
+from inp_former_jax.data.records import BRIGHT, NON_ZERO, DataError
+from inp_former_jax.data.stored import ImageSource, open_image_file
 
 PATCH_SIZE = 14  # pixels; of every DINOv2 encoder
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -57,9 +58,7 @@ class Preprocessing:
         )
 
 
-def load_image(
-  path: str | os.PathLike, preprocessing: Preprocessing
-) -> np.ndarray:
+def load_image(path: ImageSource, preprocessing: Preprocessing) -> np.ndarray:
   """Decodes, resizes and crops an image.
 
   Args:
@@ -77,30 +76,46 @@ def load_image(
 
 
 def load_mask(
-  path: str | os.PathLike,
+  paths: Sequence[ImageSource],
   preprocessing: Preprocessing,
   evaluation_size: int,
   *,
-  image_path: str | os.PathLike | None = None,
+  values: str = BRIGHT,
+  image_path: ImageSource | None = None,
 ) -> np.ndarray:
   """Decodes, resizes and crops the mask of an image, for the evaluation.
 
   Args:
-    path: Mask file; defective pixels are bright.
+    paths: Mask files; a pixel is defective if one of them says so.
     preprocessing: Sizes, those of the image.
     evaluation_size: S, side of the result in pixels.
-    image_path: The image whose size the mask must have; not checked if None.
+    values: Which pixels of a file are defective, see `Record.mask_values`.
+    image_path: The image whose size the masks must have; not checked if None.
 
   Returns:
     (S, S) bool, True where defective.
 
   Raises:
-    DataError: The file cannot be decoded, has another size than the image, or
+    DataError: A file cannot be decoded, has another size than the image, or
       holds no pixel that is brighter than half although some are not 0.
   """
-  mask = decode(path, "L")
+  masks = [_read_mask(path, values, image_path) for path in paths]
+  mask = functools.reduce(ImageChops.lighter, masks)
+  return binary_mask(
+    np.asarray(resize_and_crop(mask, preprocessing)), evaluation_size
+  )
+
+
+def _read_mask(
+  path: ImageSource, values: str, image_path: ImageSource | None
+) -> Image.Image:
+  """8-bit grey; of NON_ZERO values those but 0 become 255."""
+  if values == NON_ZERO:
+    mask = _non_zero(path)
+  else:
+    mask = decode(path, "L")
   if image_path is not None:
-    with _readable(image_path), Image.open(image_path) as image:
+    with _readable(image_path), open_image_file(image_path) as image:
       size = image.size
     if mask.size != size:
       raise DataError(
@@ -115,12 +130,19 @@ def load_mask(
       "expected 0 for normal and 255 for defective pixels. If it holds class "
       "numbers, write 255 where they are not 0."
     )
-  return binary_mask(
-    np.asarray(resize_and_crop(mask, preprocessing)), evaluation_size
-  )
+  return mask
 
 
-def decode(path: str | os.PathLike, mode: str) -> Image.Image:
+def _non_zero(path: ImageSource) -> Image.Image:
+  """255 where the stored value, or the number in a palette, is not 0."""
+  with _readable(path), open_image_file(path) as image:
+    stored = np.asarray(image)
+  if stored.ndim == 3:
+    stored = stored[..., :3].any(axis=-1)
+  return Image.fromarray(np.where(stored != 0, 255, 0).astype(np.uint8))
+
+
+def decode(path: ImageSource, mode: str) -> Image.Image:
   """Reads an image file.
 
   Args:
@@ -133,15 +155,17 @@ def decode(path: str | os.PathLike, mode: str) -> Image.Image:
   Raises:
     DataError: The file cannot be decoded.
   """
-  with _readable(path), Image.open(path) as image:
+  with _readable(path), open_image_file(path) as image:
     image.load()
     return to_8_bit(image, mode)
 
 
 @contextlib.contextmanager
-def _readable(path: str | os.PathLike) -> Iterator[None]:
+def _readable(path: ImageSource) -> Iterator[None]:
   try:
     yield
+  except DataError:
+    raise  # not the image: the data set that holds it cannot be read
   # Pillow's plugins raise whatever they like for a damaged file.
   except Exception as error:
     reason = str(error) or type(error).__name__

@@ -34,7 +34,7 @@ def mixed_records(records, tmp_path):
   mask[:8] = 255
   Image.fromarray(mask).save(tmp_path / "mask.png")
   changes = {
-    2: {"label": 1, "defect": "bent", "mask": tmp_path / "mask.png"},
+    2: {"label": 1, "defect": "bent", "masks": (tmp_path / "mask.png",)},
     4: {"label": 1, "defect": "bent"},
   }
   return tuple(

@@ -51,7 +51,7 @@ def test_reads_all_categories_sorted(root):
     "001.png",
   ]
   assert all(
-    (r.label, r.defect, r.mask) == (0, "good", None) for r in dataset.train
+    (r.label, r.defect, r.masks) == (0, "good", ()) for r in dataset.train
   )
 
 
@@ -64,11 +64,11 @@ def test_test_records_have_labels_defects_and_masks(root):
     ("scratch", 1, "001.png"),
   ]
   truth = root / "nut" / "ground_truth"
-  assert [r.mask for r in test] == [
-    truth / "bent" / "000.png",
-    None,
-    truth / "scratch" / "000_mask.png",
-    None,  # a defective image without mask counts image-wise only
+  assert [r.masks for r in test] == [
+    (truth / "bent" / "000.png",),
+    (),
+    (truth / "scratch" / "000_mask.png",),
+    (),  # a defective image without mask counts image-wise only
   ]
 
 
@@ -109,7 +109,7 @@ def test_mask_extension_may_differ_from_the_images(tmp_path):
   touch(tmp_path, "nut/test/bent/b_mask.jpg")
   touch(tmp_path, "nut/ground_truth/bent/0_mask.PNG")
   touch(tmp_path, "nut/ground_truth/bent/b_mask.bmp")
-  masks = [r.mask.name for r in read_mvtec(tmp_path).test]
+  masks = [r.masks[0].name for r in read_mvtec(tmp_path).test]
   assert masks == ["0_mask.PNG", "b_mask.bmp"]
 
 

@@ -51,7 +51,7 @@ def test_mask_equals_the_originals(golden, index, tmp_path):
     cropped / np.float32(255), golden[f"mask_pre_{index}"][0]
   )
   np.testing.assert_array_equal(
-    transforms.load_mask(path, sizes, 64), golden[f"mask_eval64_{index}"]
+    transforms.load_mask([path], sizes, 64), golden[f"mask_eval64_{index}"]
   )
 
 
@@ -165,7 +165,7 @@ def test_exif_orientation_is_ignored(pixels, tmp_path):
 def checkerboard(tmp_path, image, name="mask.png"):
   path = save(image, tmp_path / name)
   sizes = Preprocessing((28, 28), (28, 28))
-  return transforms.load_mask(path, sizes, 28)
+  return transforms.load_mask([path], sizes, 28)
 
 
 def test_masks_of_any_mode(tmp_path):
@@ -207,7 +207,7 @@ def test_mask_of_another_size_than_its_image(pixels, tmp_path):
   image = save(Image.fromarray(pixels), tmp_path / "part.png")
   mask = save(Image.new("L", (60, 41)), tmp_path / "part_mask.png")
   with pytest.raises(DataError) as caught:
-    transforms.load_mask(mask, PREPROCESSING, 16, image_path=image)
+    transforms.load_mask([mask], PREPROCESSING, 16, image_path=image)
   for found in (str(mask), "60x41", str(image), "60x40"):
     assert found in str(caught.value)
 

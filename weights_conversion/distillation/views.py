@@ -8,7 +8,7 @@ import numpy as np
 from absl import logging
 from PIL import Image, ImageEnhance, ImageFilter
 
-from inp_former_jax.data import demo, mvtec, transforms
+from inp_former_jax.data import demo, folders, transforms
 from inp_former_jax.data.records import DataError
 from weights_conversion.distillation.textures import make_texture
 
@@ -140,13 +140,13 @@ def find_images(folder: str) -> list[pathlib.Path]:
   paths = [
     path
     for path in sorted(root.rglob("*"))
-    if path.suffix.lower() in mvtec.EXTENSIONS
+    if path.suffix.lower() in folders.EXTENSIONS
     and "ground_truth" not in path.parts
     and _can_be_opened(path)
   ]
   if len(paths) < 2:
     raise DataError(
-      f"{root} holds {len(paths)} images ({', '.join(mvtec.EXTENSIONS)}); "
+      f"{root} holds {len(paths)} images ({', '.join(folders.EXTENSIONS)}); "
       "expected two or more, for some are held out."
     )
   return paths

@@ -1,0 +1,81 @@
+"""Predictions for images of which nobody says what they show.
+
+The private test sets of MVTec AD 2 are such: their makers compute the metrics
+from the maps, TIFF files of the images' names.
+"""
+
+import csv
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from PIL import Image
+
+from inp_former_jax import sharding
+from inp_former_jax.atomic import replacing
+from inp_former_jax.data.records import Record
+from inp_former_jax.predict import Prediction
+from inp_former_jax.predictions import predict_records
+
+FOLDER = "predictions"
+
+
+def write_predictions(
+  predict: Callable[[jax.Array], Prediction],
+  records: Sequence[Record],
+  config: ConfigDict,
+  mesh: Mesh,
+  workdir: pathlib.Path,
+) -> None:
+  """Writes maps and scores of unlabelled images; does nothing without any.
+
+  `predictions/scores.csv` has a line for every image, and
+  `predictions/<category>/<kind>/NAME.tiff` its anomaly map, float32, of
+  `config.evaluation.size` pixels.
+
+  Args:
+    predict: Global batch of images uint8 (B, H, W, 3) -> Prediction.
+    records: `Dataset.unlabelled`.
+    config: The run's config.
+    mesh: Over all devices of all processes, each of which calls this.
+    workdir: Where the folder goes; all processes must see it.
+
+  Raises:
+    DataError: A file cannot be read; named.
+  """
+  if not records:
+    return
+  scores = np.zeros(len(records), np.float32)
+  for batch, prediction in predict_records(predict, records, config, mesh):
+    maps = sharding.to_local(prediction.anomaly_map)
+    found = sharding.to_local(prediction.image_score)
+    for row in np.flatnonzero(batch["valid"]):
+      index = int(batch["index"][row])
+      scores[index] = found[row]
+      with replacing(_map_path(workdir, records[index])) as path:
+        Image.fromarray(maps[row].astype(np.float32)).save(path)
+  scores = sharding.sum_over_processes(scores)
+  if jax.process_index() != 0:
+    return
+  with replacing(workdir / FOLDER / "scores.csv") as path:
+    _write_scores(path, records, scores)
+  print(f"{len(records)} unlabelled images: {workdir / FOLDER}")
+
+
+def _map_path(workdir: pathlib.Path, record: Record) -> pathlib.Path:
+  folder = workdir / FOLDER / record.category / record.defect
+  return folder / f"{record.image.stem}.tiff"
+
+
+def _write_scores(
+  path: pathlib.Path, records: Sequence[Record], scores: np.ndarray
+) -> None:
+  with open(path, "w", newline="", encoding="utf-8") as file:
+    writer = csv.writer(file)
+    writer.writerow(["category", "kind", "image", "score"])
+    for record, score in zip(records, scores, strict=True):
+      row = [record.category, record.defect, record.image.name]
+      writer.writerow([*row, f"{score:.6f}"])
