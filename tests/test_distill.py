@@ -92,6 +92,7 @@ def test_distils_writes_the_student_and_says_how_good_it_is(
   assert json.loads(lines[-1])["step"] == 6
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_with_the_same_student(
   config, tmp_path, monkeypatch
 ):
@@ -117,6 +118,7 @@ def test_a_stopped_run_ends_with_the_same_student(
     np.testing.assert_array_equal(value, stopped[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_training_improves_on_a_random_start(config, tmp_path):
   config.student.initial = "random"
   config.steps = 1
@@ -129,6 +131,7 @@ def test_training_improves_on_a_random_start(config, tmp_path):
   assert trained["all"]["group0"] > untrained["all"]["group0"]
 
 
+@pytest.mark.slow
 def test_goes_on_from_an_earlier_student(config, tmp_path, capsys):
   first = distill(config, tmp_path / "first")
   config.student.initial = str(tmp_path / "first" / "student.safetensors")
@@ -150,7 +153,7 @@ def test_goes_on_from_an_earlier_student(config, tmp_path, capsys):
     ("student.encoder", "dinov2_vit_nano_14", ValueError, "cannot be cut"),
     ("teacher.weights", "random", ValueError, "nothing to learn"),
     ("teacher.weights", "nowhere.npz", FileNotFoundError, "nowhere.npz"),
-    ("views.size", 57, ValueError, "multiples of 14"),
+    ("views.size", 57, ValueError, "multiple of the patch size 14"),
     ("views.train", 4, ValueError, "to train on"),
   ],
 )

@@ -21,7 +21,16 @@ def settings(layout: str, root) -> object:
   return config
 
 
-@pytest.mark.parametrize("name", layout_trees.TREES)
+FAST = ("folder", "realiad")  # the others take as long and go the same way
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+    for name in layout_trees.TREES
+  ],
+)
 def test_trains_and_evaluates(name, tmp_path):
   layout, make = layout_trees.TREES[name]
   config = settings(layout, make(tmp_path / "data"))
@@ -58,6 +67,7 @@ def test_private_test_images_get_maps_and_scores(tmp_path):
   assert float(lines[1].split(",")[-1]) == pytest.approx(top, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_same_results_from_folder_and_mvtec(tmp_path):
   """The same images in two layouts train the same model."""
   mvtec = layout_trees.mvtec(tmp_path / "mvtec", categories=("nut",))

@@ -22,6 +22,7 @@ def config(root):
   return settings("mvtec", root)
 
 
+@pytest.mark.slow
 def test_single_class_trains_a_model_for_each(config, root, tmp_path):
   config.protocol = "single_class"
   result = protocols.train_and_evaluate(config, tmp_path)
@@ -59,6 +60,7 @@ def test_single_class_resumes_between_categories(config, tmp_path, monkeypatch):
   assert runs[3:] == [("bolt",), ("nut",)]
 
 
+@pytest.mark.slow
 def test_single_class_evaluates_again(config, tmp_path):
   config.protocol = "single_class"
   first = protocols.train_and_evaluate(config, tmp_path)
@@ -81,6 +83,7 @@ def test_few_shot_trains_on_what_it_logs(config, tmp_path):
   assert train.num_steps(config, 22 * 4) == 22
 
 
+@pytest.mark.slow
 def test_few_shot_draws_by_the_seed(config, tmp_path):
   config.data.shots = 2
   config.steps = 1

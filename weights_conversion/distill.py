@@ -156,6 +156,8 @@ def _due(step: int, every: int) -> bool:
 def _check(config: ConfigDict) -> None:
   if jax.process_count() > 1:
     raise ValueError("Distillation runs in one process, on all its devices.")
+  size = (config.views.size,) * 2
+  transforms.Preprocessing(resize=size, crop=size)  # checks the size
   initial = config.student.initial
   if initial not in INITIAL and not pathlib.Path(initial).is_file():
     raise ValueError(

@@ -49,7 +49,14 @@ def explained(student, teacher, train, test):
   return min(r2)
 
 
-@pytest.mark.parametrize("registers", [(0, 0), (4, 4), (0, 4)])
+@pytest.mark.parametrize(
+  "registers",
+  [
+    (0, 4),
+    pytest.param((0, 0), marks=pytest.mark.slow),
+    pytest.param((4, 4), marks=pytest.mark.slow),
+  ],
+)
 def test_keeps_nearly_all_of_a_teacher_that_is_hardly_wider(registers):
   student_registers, teacher_registers = registers
   teacher = encoder(TEACHER, teacher_registers)
@@ -63,6 +70,7 @@ def test_keeps_nearly_all_of_a_teacher_that_is_hardly_wider(registers):
   assert after > before + 0.2
 
 
+@pytest.mark.slow
 def test_wider_students_keep_more():
   teacher, train, test = encoder(TEACHER), images(40), images(8, seed=2)
   kept = []
@@ -74,6 +82,7 @@ def test_wider_students_keep_more():
   assert kept[0] < kept[2] - 0.05
 
 
+@pytest.mark.slow
 def test_a_deep_teacher_hands_over_its_target_blocks():
   deep = vit.Variant(48, 24, 3, target_blocks=(4, 6, 8, 10, 12, 14, 16, 18))
   teacher = encoder(deep, scale=0.5)
@@ -84,6 +93,7 @@ def test_a_deep_teacher_hands_over_its_target_blocks():
   assert explained(student, teacher, train, test) > max(0.6, before + 0.2)
 
 
+@pytest.mark.slow
 def test_fewer_heads_keep_the_strongest():
   teacher, train = encoder(TEACHER), images(20)
   student = encoder(vit.Variant(32, 10, 2), seed=5)
