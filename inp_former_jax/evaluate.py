@@ -44,7 +44,7 @@ def evaluate(
     step: Training steps the model has had.
 
   Returns:
-    The metrics, equal on all processes.
+    The metrics, equal on all processes; without test images there are none.
 
   Raises:
     DataError: A file cannot be read; named.
@@ -52,6 +52,8 @@ def evaluate(
   records = sorted(
     dataset.test, key=lambda r: dataset.categories.index(r.category)
   )
+  if not records:
+    return Evaluation(step, {}, {}, untested=dataset.categories)
   grid = grid_records(records, config.evaluation.grid_images)
   kept = sorted({*grid, *_every_kth(records, 0), *_every_kth(records, 1)})
   collector = Collector(records, kept, config.evaluation)

@@ -86,16 +86,17 @@ def _each_category(
   """
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   dataset = experiment.read_dataset(config, workdir)
-  evaluate.require_test_images(dataset)
   found: dict[str, report.CategoryResult] = {}
   untested, step = [], 0
   tested = {record.category for record in dataset.test}
   for number, category in enumerate(dataset.categories, start=1):
-    if category not in tested:
-      untested.append(category)
-      continue
     own = _of_category(config, category)
     folder = workdir / category
+    if category not in tested:
+      untested.append(category)
+      if not again:
+        run(own, folder)
+      continue
     result = None if again else report.read_metrics(folder, own)
     if result is None:
       if jax.process_index() == 0:
@@ -112,7 +113,7 @@ def _each_category(
   whole = report.Evaluation(
     step=step,
     categories=found,
-    mean=evaluate.mean_metrics(found.values()),
+    mean=evaluate.mean_metrics(found.values()) if found else {},
     source_means=evaluate.source_means(found, dataset.test),
     untested=tuple(untested),
   )

@@ -102,12 +102,17 @@ def write_report(
 ) -> None:
   """Prints the table; writes metrics.json, metrics.csv and the grid.
 
+  Without test images it only says so.
+
   Args:
     result: Of the test set.
     config: Of the run; it goes into metrics.json.
     workdir: Where `metrics.json`, `metrics.csv` and `grid.png` go.
   """
   if jax.process_index() != 0:
+    return
+  if not result.categories:
+    print(f"No test images: nothing to measure. The model is in {workdir}.")
     return
   console = rich.console.Console()
   if not console.is_terminal:

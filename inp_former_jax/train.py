@@ -40,7 +40,7 @@ def train_and_evaluate(
       ends with the very parameters of an uninterrupted run.
 
   Returns:
-    The metrics of the test set.
+    The metrics of the test set; none where there are no test images.
 
   Raises:
     DataError: The data set, or one of its files; named.
@@ -55,7 +55,6 @@ def train_and_evaluate(
   preprocessing = experiment.preprocessing(config)
   dataset = experiment.read_dataset(config, workdir)
   experiment.log_shots(config, dataset, workdir)
-  evaluate.require_test_images(dataset)
   augmented = config.data.shots > 0
   ways = len(AUGMENTATIONS) if augmented else 1
   total_steps = num_steps(config, ways * len(dataset.train))
@@ -136,7 +135,8 @@ def train_and_evaluate(
         if _due(step, config.checkpoint.every_steps) or step == total_steps:
           log.flush()  # a loss that is not finite must not be saved
           checkpointer.save(step, *state, batches.get_state())
-        if _due(step, config.evaluation.every_steps) and step < total_steps:
+        evaluate_here = _due(step, config.evaluation.every_steps)
+        if evaluate_here and step < total_steps and dataset.test:
           log.evaluation(step, evaluate_now(state[0], step))
 
   # 5. The result.

@@ -93,13 +93,18 @@ def test_empty_folder_is_named(config, tmp_path):
     train.train_and_evaluate(config, tmp_path / "run")
 
 
-def test_data_set_without_test_images_is_refused_before_training(
-  root, config, tmp_path
+def test_without_test_images_it_trains_and_has_nothing_to_evaluate(
+  root, config, tmp_path, capsys
 ):
   shutil.rmtree(root / "washer" / "test")
+  config.evaluation.every_steps = 2
+  result = train.train_and_evaluate(config, tmp_path / "run")
+  assert result.categories == {} and result.untested == ("washer",)
+  assert "No test images" in capsys.readouterr().out
+  assert (tmp_path / "run" / "checkpoints" / str(config.steps)).is_dir()
+  assert not (tmp_path / "run" / "metrics.json").exists()
   with pytest.raises(DataError, match="no test images"):
-    train.train_and_evaluate(config, tmp_path / "run")
-  assert not (tmp_path / "run" / "log.jsonl").exists()
+    evaluate.evaluate_checkpoint(config, tmp_path / "run")
 
 
 def test_batch_larger_than_the_data_set_is_refused(root, config, tmp_path):
