@@ -49,9 +49,9 @@ def evaluation(**categories: CategoryResult) -> Evaluation:
   return Evaluation(3, categories, mean, [], np.zeros(0), {}, ColourScale(0, 1))
 
 
-def shown(result: Evaluation) -> str:
+def shown(result: Evaluation, paper_rows=None) -> str:
   console = rich.console.Console(file=io.StringIO(), width=120)
-  console.print(report.table(result))
+  console.print(report.table(result, paper_rows or {}))
   return console.file.getvalue()
 
 
@@ -69,6 +69,14 @@ def test_table_shows_undefined_metrics_and_missing_masks():
   assert "bolt *" not in text and "nut *" in text and "pin *" in text
   assert "nut 1 of 2, pin 2 of 2" in " ".join(text.split())
   assert "mean" in text
+
+
+def test_table_shows_the_papers_row():
+  metrics = dict.fromkeys(report.COLUMNS, 0.5)
+  result = evaluation(bolt=CategoryResult(metrics, 5, 3, 0))
+  text = shown(result, {"paper, ViT-B": {"image_auroc": 0.997}})
+  (row,) = [line for line in text.splitlines() if "paper, ViT-B" in line]
+  assert row.split()[-7:] == ["99.70", *6 * ["-"]]
 
 
 def test_json_has_null_where_a_metric_is_undefined(config):

@@ -9,14 +9,17 @@ from tests.conftest import ROOT
 from tests.data.test_realiad import entry, touch_files, write_json
 
 MEASURE = """
-import resource, sys, time
+import os, resource, sys, time
 from inp_former_jax.data.realiad import read_realiad
 start = time.perf_counter()
 dataset = read_realiad(sys.argv[1])
 seconds = time.perf_counter() - start
-# Of the whole process, in KiB; of macOS in bytes.
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak *= 1 if sys.platform == "darwin" else 1024
+if os.path.exists("/proc/self/status"):
+  # Not ru_maxrss: Linux counts into it the process that started this one.
+  lines = open("/proc/self/status").read().splitlines()
+  (peak,) = (int(x.split()[1]) * 1024 for x in lines if x.startswith("VmHWM"))
+else:  # macOS, in bytes
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(len(dataset.train), len(dataset.test), seconds, peak / 1e6)
 """
 
