@@ -6,42 +6,96 @@ import shutil
 import socket
 import subprocess
 
+import jax
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, main_command, run_main
+from inp_former_jax import experiment, sharding
+from inp_former_jax.data import demo, loader
+from inp_former_jax.train_step import make_train_step
+from tests.conftest import ROOT, main_command, run_main, tiny_config
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def config(config):
-  return twenty_steps(config)
-
-
-def twenty_steps(settings):
-  """At a rate that does not amplify rounding a hundredfold within the run.
-
-  At the full rate it may: where two INPs are equally near to a patch, the last
-  bit decides which of them learns.
-  """
+def twenty_steps(root):
+  settings = tiny_config(root)
   settings.batch_size, settings.steps = 8, 20
-  settings.optimizer.peak_learning_rate = 2e-4
   settings.checkpoint.every_steps = 0
   return settings
 
 
 @pytest.fixture(scope="module")
-def one_device(dataset_root, tmp_path_factory):
-  """The 20 steps on one device: losses, mean test metrics."""
-  from tests.conftest import tiny_config
+def root(tmp_path_factory):
+  """Images on which training amplifies rounding little (see `spread`)."""
+  return demo.write_demo_dataset(
+    tmp_path_factory.mktemp("devices") / "parts",
+    seed=4,
+    image_size=96,
+    train=6,
+    test_good=2,
+    test_per_defect=1,
+  )
 
-  settings = tiny_config(dataset_root)
-  settings = twenty_steps(settings)
+
+@pytest.fixture
+def config(root):
+  return twenty_steps(root)
+
+
+@pytest.fixture(scope="module")
+def one_device(root, tmp_path_factory):
+  """The 20 steps on one device: losses, mean test metrics."""
   workdir = tmp_path_factory.mktemp("one")
-  run = run_main(settings, workdir)
+  run = run_main(twenty_steps(root), workdir)
   assert run.returncode == 0, run.stderr
   return read_losses(workdir), read_metrics(workdir)
+
+
+@pytest.fixture(scope="module")
+def spread(root, tmp_path_factory) -> np.ndarray:
+  """How far rounding alone moves the losses, on one device.
+
+  Where two INPs are equally near to a patch, the last bit decides which of
+  them learns: on other images (seed 5) a change of the first parameters by
+  1e-7 moves the loss of step 20 by 5e-2. Here it stays below 1e-5.
+
+  Returns:
+    (20,), largest relative change so far in runs from parameters moved by
+    1e-7.
+  """
+  settings = twenty_steps(root)
+  mesh = sharding.make_mesh(1, jax.device_count())
+  workdir = tmp_path_factory.mktemp("spread")
+  dataset = experiment.read_dataset(settings, workdir)
+  model = experiment.create_model(settings, mesh, workdir)
+  schedule = experiment.make_schedule(settings, settings.steps)
+  optimizer = experiment.make_optimizer(settings, schedule)
+  step = jax.jit(make_train_step(model.graphdef, optimizer, **settings.loss))
+  batches = loader.training_batches(
+    dataset.train,
+    experiment.preprocessing(settings),
+    batch_size=settings.batch_size,
+    seed=settings.seed,
+  )
+  images = [next(batches)["image"] for _ in range(settings.steps)]
+  batches.close()
+
+  def losses(seed: int, size: float) -> list[float]:
+    rng = np.random.default_rng(seed)
+    trainable = jax.tree.map(
+      lambda x: x * (1 + size * rng.normal(size=x.shape).astype(np.float32)),
+      model.trainable,
+    )
+    state, found = (trainable, optimizer.init(trainable)), []
+    for batch in images:
+      state, metrics = step(state, model.frozen, batch)
+      found.append(float(metrics["loss"]))
+    return found
+
+  runs = np.array([losses(seed, 1e-7) for seed in (1, 2)])
+  change = np.abs(runs / losses(0, 0.0) - 1).max(axis=0)
+  return np.maximum.accumulate(change)
 
 
 def read_losses(workdir) -> np.ndarray:
@@ -53,10 +107,12 @@ def read_metrics(workdir) -> dict[str, float]:
   return json.loads((workdir / "metrics.json").read_text())["mean"]
 
 
-def assert_same(workdir, one_device) -> None:
+def assert_same(workdir, one_device, spread) -> None:
   losses, metrics = one_device
   assert len(losses) == 20 and losses[-1] < losses[0]
-  np.testing.assert_allclose(read_losses(workdir), losses, rtol=1e-5)
+  assert spread[-1] < 1e-3  # or the comparison would say nothing
+  change = np.abs(read_losses(workdir) / losses - 1)
+  assert (change <= 1e-5 + 5 * spread).all(), (change, spread)
   # Ranks of near ties may change places: areas hardly move.
   for name in ("image_auroc", "pixel_auroc", "pixel_aupro"):
     assert read_metrics(workdir)[name] == pytest.approx(metrics[name], abs=1e-3)
@@ -64,15 +120,17 @@ def assert_same(workdir, one_device) -> None:
 
 @pytest.mark.parametrize("data, fsdp", [(8, 1), (2, 4)])
 def test_eight_devices_give_the_losses_of_one(
-  config, tmp_path, one_device, data, fsdp
+  config, tmp_path, one_device, spread, data, fsdp
 ):
   config.mesh.data, config.mesh.fsdp = data, fsdp
   run = run_main(config, tmp_path, devices=8)
   assert run.returncode == 0, run.stderr
-  assert_same(tmp_path, one_device)
+  assert_same(tmp_path, one_device, spread)
 
 
-def test_two_processes_give_the_losses_of_one(config, tmp_path, one_device):
+def test_two_processes_give_the_losses_of_one(
+  config, tmp_path, one_device, spread
+):
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
@@ -97,7 +155,7 @@ def test_two_processes_give_the_losses_of_one(config, tmp_path, one_device):
   for process in processes:
     _, error = process.communicate(timeout=600)
     assert process.returncode == 0, error
-  assert_same(tmp_path, one_device)
+  assert_same(tmp_path, one_device, spread)
 
 
 def test_run_of_eight_devices_resumes_on_one(config, tmp_path):
