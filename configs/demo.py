@@ -17,6 +17,6 @@ def get_config() -> ConfigDict:
   config.model.encoder = "demo_vit_tiny_14"
   config.model.dtype = "float32"
   config.batch_size = 8
-  config.steps = 160
-  config.checkpoint.every_steps = 80
+  config.steps = 120
+  config.checkpoint.every_steps = 60
   return config

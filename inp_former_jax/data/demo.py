@@ -37,12 +37,12 @@ DEFECTS: dict[str, tuple[str, ...]] = {
 }
 
 # What the camera sees of a part, if not all of it: left, top and side in units
-# of the part's 1/256. It stands so near to the board that a missing resistor is
-# more than the anomaly map's top percent, which makes the image score.
+# of the part's 1/256. It stands so near to the board that the place of a lost
+# resistor is more than the anomaly map's top percent, which makes the score.
 _VIEWS = {"board": (54.0, 20.0, 184.0)}
 
 # Raise it whenever the same arguments give other pictures.
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 _MIN_IMAGE_SIZE = 64
 _VISIBLE = 0.1  # share of a pixel from which a defect counts as there
 _LEAST_AREA = 12.0 / 256**2  # of a region, as a share of the picture's area

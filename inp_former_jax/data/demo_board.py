@@ -15,6 +15,7 @@ _EPOXY = np.array([0.115, 0.115, 0.125], np.float32)
 _CERAMIC = np.array([0.56, 0.44, 0.31], np.float32)
 _INK = np.array([0.86, 0.88, 0.85], np.float32)
 _COPPER = np.array([0.80, 0.50, 0.30], np.float32)
+_GLUE = np.array([0.60, 0.13, 0.09], np.float32)
 _FIBREGLASS = np.array([0.62, 0.58, 0.40], np.float32)
 
 
@@ -192,12 +193,24 @@ def _populate(
 def _missing_component(
   board: Board, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A component that was never placed: bare pads, and no shadow."""
+  """A component that fell off: bare pads, no shadow, the glue torn open."""
   two_terminal = [
     i for i, part in enumerate(layout.COMPONENTS) if not part.pins
   ]
-  radiance, layers = _populate(board, missing=rng.choice(two_terminal))
-  return radiance, np.abs(layers - board.layers).max(axis=0)
+  number = rng.choice(two_terminal)
+  radiance, layers = _populate(board, missing=number)
+  component = layout.COMPONENTS[number]
+  middle = np.array([(component.x, component.y)])
+  centre = layout.place(middle, board.frame)[0] + rng.normal(0.0, 0.7, 2)
+  dx, dy = board.x - centre[0], board.y - centre[1]
+  depth = drawing.blob_depth(dx, dy, rng.uniform(7.0, 8.5), rng, 0.16)
+  glue = np.clip(0.5 + depth, 0.0, 1.0)
+  torn = 0.25 * drawing.smooth_noise(rng, board.image_size, 80)
+  relief = _slope(drawing.blurred(glue * (1.0 + torn), 1.0))
+  level = 1.0 + 0.9 * np.clip(relief, -0.7, 0.7) + torn
+  radiance = drawing.mix(radiance, level[..., None] * _GLUE, 0.94 * glue)
+  gone = np.abs(layers - board.layers).max(axis=0)
+  return radiance, np.maximum(gone, glue)
 
 
 def _solder_bridge(
