@@ -18,7 +18,8 @@ def get_config() -> ConfigDict:
   config.steps = 0  # steps of training; above 0 it replaces epochs
 
   config.model = ConfigDict()
-  # dinov2reg_vit_{small,base,large}_14 (4 registers) or dinov2_vit_..._14.
+  # dinov2reg_vit_{small,base,large}_14 (4 registers) or dinov2_vit_..._14; or
+  # demo_vit_tiny_14, which the package holds.
   config.model.encoder = "dinov2reg_vit_base_14"
   # "": the encoder's file on this machine, or else from the Hugging Face Hub;
   # "original": its PyTorch file; a .safetensors, .npz or .pth file; "random".

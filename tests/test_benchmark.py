@@ -1,0 +1,77 @@
+"""The benchmark times what it says, and its command reports bad names."""
+
+import subprocess
+import sys
+
+import pytest
+
+from configs import demo
+from inp_former_jax import benchmark
+
+_NANO = "dinov2_vit_nano_14"
+
+
+@pytest.fixture
+def config():
+  config = demo.get_config()
+  config.batch_size = 2
+  config.data.resize = config.data.crop = 56
+  return config
+
+
+def test_each_encoder_is_timed_at_both_kinds_of_work(config):
+  with_registers = "dinov2reg_vit_nano_14"
+  speeds = benchmark.measure(
+    config, [_NANO, with_registers], rounds=2, seconds=0.01
+  )
+  assert [(speed.encoder, speed.work) for speed in speeds] == [
+    (_NANO, benchmark.PREDICT),
+    (_NANO, benchmark.TRAIN),
+    (with_registers, benchmark.PREDICT),
+    (with_registers, benchmark.TRAIN),
+  ]
+  for speed in speeds:
+    assert len(speed.images_per_second) == 2
+    # the first call compiles, which takes longer than any later one
+    assert min(speed.images_per_second) > 2 / speed.compile_seconds
+
+
+def test_images_per_second_count_calls(monkeypatch):
+  clock = iter([0.0, 0.0, 0.4, 0.8, 1.2])
+  monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(clock))
+  calls = []
+  rate = benchmark._calls_per_second(lambda: calls.append(0), seconds=1.0)
+  assert len(calls) == 3
+  assert rate == pytest.approx(3 / 1.2)
+
+
+def test_table_gives_the_median_and_the_spread():
+  speed = benchmark.Speed(_NANO, benchmark.TRAIN, (1.0, 4.0, 2.0), 7.25)
+  line = benchmark.format_table([speed], batch_size=8).splitlines()[-1]
+  assert line.split() == [
+    _NANO,
+    "train",
+    "2.00",
+    "1.00",
+    "-",
+    "4.00",
+    "7.2",
+    "s",
+  ]
+
+
+def test_unknown_encoder_is_named_in_one_line():
+  run = subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "inp_former_jax.benchmark",
+      "--config=configs/demo.py",
+      "--encoders=resnet50",
+    ],
+    capture_output=True,
+    text=True,
+  )
+  assert run.returncode == 1
+  assert "Unknown encoder 'resnet50'" in run.stderr
+  assert "Traceback" not in run.stderr
