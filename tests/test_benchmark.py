@@ -19,6 +19,7 @@ def config():
   return config
 
 
+@pytest.mark.slow
 def test_each_encoder_is_timed_at_both_kinds_of_work(config):
   with_registers = "dinov2reg_vit_nano_14"
   speeds = benchmark.measure(
