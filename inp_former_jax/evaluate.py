@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 from inp_former_jax import checkpoint, experiment, metrics, sharding
 from inp_former_jax.collector import Collector
-from inp_former_jax.data.records import DataError, Dataset, Record
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.records import Dataset, Record
 from inp_former_jax.predict import Prediction, make_predict_step
 from inp_former_jax.predictions import predict_records
 from inp_former_jax.report import CategoryResult, Evaluation, write_report

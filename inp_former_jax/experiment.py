@@ -18,7 +18,8 @@ from ml_collections import ConfigDict
 from inp_former_jax import optimizer, sharding
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data import demo, few_shot, layouts, mixing, tfds_source
-from inp_former_jax.data.records import DataError, Dataset
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.records import Dataset
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.models import inp_former, pretrained, vit
 

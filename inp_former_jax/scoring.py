@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inp_former_jax.losses import cosine_similarity
+from inp_former_jax.models.similarity import cosine_similarity
 
 EVALUATION_SIZE = 256
 TOP_FRACTION = 0.01

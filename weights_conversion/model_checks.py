@@ -13,6 +13,7 @@ from flax import nnx
 from inp_former_jax import losses, optimizer, scoring, train_step
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import vit
+from inp_former_jax.models.similarity import cosine_similarity
 from weights_conversion import files, inp_former_names, rules
 from weights_conversion.encoder_checks import check_blocks
 from weights_conversion.reference import (
@@ -82,7 +83,7 @@ def check_model(
       yield from compare(name, group, ENCODER)
   yield from compare("inps", output.inps, ENCODER)
   yield from compare("inp_distance", output.inp_distance, ENCODER)
-  similarity = losses.cosine_similarity(fused[:, :, None], output.inps[:, None])
+  similarity = cosine_similarity(fused[:, :, None], output.inps[:, None])
   yield from compare("inp_index", similarity.argmax(-1), 0)
   coherence = losses.coherence_loss(output.inp_distance)
   yield from compare("coherence_loss", coherence, ENCODER)

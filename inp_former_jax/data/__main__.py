@@ -12,11 +12,11 @@ import sys
 import rich.console
 import rich.progress
 
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.folders import absolute
 from inp_former_jax.data.inspection import inspect_dataset
 from inp_former_jax.data.inspection_report import print_inspection
 from inp_former_jax.data.layouts import LAYOUTS, read_layout
-from inp_former_jax.data.records import DataError
 
 
 def main(argv: list[str] | None = None) -> int:

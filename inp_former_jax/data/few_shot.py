@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from inp_former_jax.data.augment import AUGMENTATIONS
-from inp_former_jax.data.records import DataError, Dataset, Record
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.records import Dataset, Record
 
 
 def draw_shots(dataset: Dataset, shots: int, seed: int) -> Dataset:

@@ -29,6 +29,7 @@ import pathlib
 from collections.abc import Sequence
 
 from inp_former_jax.data import split_file
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.folders import (
   EXTENSIONS,
   absolute,
@@ -37,13 +38,7 @@ from inp_former_jax.data.folders import (
   select_categories,
   subfolders,
 )
-from inp_former_jax.data.records import (
-  DEFECTIVE,
-  NORMAL,
-  DataError,
-  Dataset,
-  Record,
-)
+from inp_former_jax.data.records import DEFECTIVE, NORMAL, Dataset, Record
 
 NAMES = {
   "normal": ("normal", "good", "ok"),

@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import TypeVar
 
-from inp_former_jax.data.records import DataError, Record
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.records import Record
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 

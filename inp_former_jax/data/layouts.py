@@ -4,12 +4,13 @@ import os
 from collections.abc import Callable, Sequence
 
 from inp_former_jax.data.btad import read_btad
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.folder import read_folder
 from inp_former_jax.data.mvtec import read_mvtec
 from inp_former_jax.data.mvtec_ad2 import read_mvtec_ad2
 from inp_former_jax.data.mvtec_loco import read_mvtec_loco
 from inp_former_jax.data.realiad import read_realiad
-from inp_former_jax.data.records import DataError, Dataset
+from inp_former_jax.data.records import Dataset
 from inp_former_jax.data.visa import read_visa
 
 LAYOUTS: dict[str, Callable[..., Dataset]] = {

@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Iterable
 
-from inp_former_jax.data.records import DataError
+from inp_former_jax.data.errors import DataError
 
 _FOLDERS_AT_ONCE = 16
 _FOLDERS_A_TASK = 32  # a task for each would take longer than to list it

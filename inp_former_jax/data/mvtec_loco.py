@@ -14,6 +14,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.folders import (
   absolute,
   find_categories,
@@ -23,7 +24,7 @@ from inp_former_jax.data.folders import (
   subfolders,
   training_records,
 )
-from inp_former_jax.data.records import NON_ZERO, DataError, Dataset, Record
+from inp_former_jax.data.records import NON_ZERO, Dataset, Record
 
 PARTS = ("train", "test", "validation", "ground_truth")
 LAYOUT = (

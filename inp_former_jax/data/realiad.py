@@ -17,6 +17,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.folders import (
   absolute,
   select_categories,
@@ -27,13 +28,7 @@ from inp_former_jax.data.listings import (
   require_once,
   resolve_within,
 )
-from inp_former_jax.data.records import (
-  DEFECTIVE,
-  NORMAL,
-  DataError,
-  Dataset,
-  Record,
-)
+from inp_former_jax.data.records import DEFECTIVE, NORMAL, Dataset, Record
 
 JSONS = "realiad_jsons"
 NOISY = "realiad_jsons_fuiad"

@@ -2,15 +2,8 @@
 
 import dataclasses
 import pathlib
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-  from inp_former_jax.data.stored import StoredFile
-
-
-class DataError(ValueError):
-  """A data set or one of its files is not as it must be; names the file."""
-
+from inp_former_jax.data.image_files import StoredFile
 
 NORMAL, DEFECTIVE = 0, 1
 BRIGHT, NON_ZERO = "bright", "non-zero"
@@ -36,11 +29,11 @@ class Record:
     source: The data set it comes from, where several are mixed; else empty.
   """
 
-  image: "pathlib.Path | StoredFile"
+  image: pathlib.Path | StoredFile
   category: str
   label: int
   defect: str
-  masks: "tuple[pathlib.Path | StoredFile, ...]" = ()
+  masks: tuple[pathlib.Path | StoredFile, ...] = ()
   mask_values: str = BRIGHT
   sample: str = ""
   view: str = ""

@@ -24,12 +24,13 @@ import os
 import pathlib
 from collections.abc import Collection, Iterator, Sequence
 
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.listings import (
   require_category,
   require_once,
   resolve_within,
 )
-from inp_former_jax.data.records import DEFECTIVE, NORMAL, DataError, Record
+from inp_former_jax.data.records import DEFECTIVE, NORMAL, Record
 
 NAMES = ("split.csv", "split.jsonl")
 COLUMNS = ("image", "label", "mask", "category", "split", "defect")

@@ -29,10 +29,11 @@ import numpy as np
 import rich.console
 import rich.progress
 
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.folders import absolute
+from inp_former_jax.data.image_files import IMAGE, MASKS, import_tfds
 from inp_former_jax.data.layouts import LAYOUTS, read_layout
-from inp_former_jax.data.records import DataError, Dataset, Record
-from inp_former_jax.data.stored import IMAGE, MASKS, import_tfds
+from inp_former_jax.data.records import Dataset, Record
 from inp_former_jax.data.tfds_source import (
   COMMAND,
   FIELDS,

@@ -22,13 +22,14 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.folders import absolute
-from inp_former_jax.data.records import DataError, Dataset, Record
-from inp_former_jax.data.stored import (
+from inp_former_jax.data.image_files import (
   StoredFile,
   forget_open_files,
   import_tfds,
 )
+from inp_former_jax.data.records import Dataset, Record
 
 if TYPE_CHECKING:
   from etils import epath

@@ -14,8 +14,9 @@ import jax
 import numpy as np
 from PIL import Image, ImageChops
 
-from inp_former_jax.data.records import BRIGHT, NON_ZERO, DataError
-from inp_former_jax.data.stored import ImageSource, open_image_file
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.image_files import ImageSource, open_image_file
+from inp_former_jax.data.records import BRIGHT, NON_ZERO
 
 PATCH_SIZE = 14  # pixels; of every DINOv2 encoder
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)

@@ -19,6 +19,7 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.folders import (
   absolute,
   select_categories,
@@ -35,7 +36,6 @@ from inp_former_jax.data.records import (
   DEFECTIVE,
   NON_ZERO,
   NORMAL,
-  DataError,
   Dataset,
   Record,
 )

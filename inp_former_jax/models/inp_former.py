@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from inp_former_jax.losses import cosine_similarity
 from inp_former_jax.models import vit
+from inp_former_jax.models.similarity import cosine_similarity
 
 LAYER_NORM_EPS = 1e-8  # of the trainable part; the encoder's is 1e-6
 _trunc_normal = nnx.initializers.truncated_normal(0.01, lower=-3.0, upper=3.0)

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from inp_former_jax.data import few_shot
-from inp_former_jax.data.records import DataError, Dataset, Record
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.records import Dataset, Record
 from tests.conftest import ROOT
 
 

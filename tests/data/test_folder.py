@@ -2,9 +2,10 @@
 
 import pytest
 
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.folder import read_folder
 from inp_former_jax.data.layouts import read_layout
-from inp_former_jax.data.records import DEFECTIVE, NORMAL, DataError
+from inp_former_jax.data.records import DEFECTIVE, NORMAL
 from tests.data.test_mvtec import touch
 
 

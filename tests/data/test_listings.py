@@ -6,13 +6,13 @@ import pathlib
 import pytest
 
 from inp_former_jax.data import listings
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.listings import (
   require_category,
   require_files,
   require_once,
   resolve_within,
 )
-from inp_former_jax.data.records import DataError
 
 ROOT = pathlib.Path("/data/parts")
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from inp_former_jax.data import loader
-from inp_former_jax.data.records import DataError, Record
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.records import Record
 from inp_former_jax.data.transforms import Preprocessing
 
 PREPROCESSING = Preprocessing((14, 28), (14, 28))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from inp_former_jax.data import mixing, sampling
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.loader import training_batches
-from inp_former_jax.data.records import DataError
 from inp_former_jax.data.transforms import Preprocessing
 from tests import layout_trees
 

@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.mvtec import read_mvtec
-from inp_former_jax.data.records import DataError
 
 
 def touch(root: pathlib.Path, *names: str) -> pathlib.Path:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from inp_former_jax.data import btad, layouts, transforms
-from inp_former_jax.data.records import DataError
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.transforms import Preprocessing
 
 

@@ -5,9 +5,10 @@ import pathlib
 
 import pytest
 
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.layouts import read_layout
 from inp_former_jax.data.realiad import read_realiad
-from inp_former_jax.data.records import BRIGHT, DataError
+from inp_former_jax.data.records import BRIGHT
 
 JSONS = "realiad_jsons/realiad_jsons"
 

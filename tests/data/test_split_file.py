@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.folder import read_folder
-from inp_former_jax.data.records import DEFECTIVE, NORMAL, DataError
+from inp_former_jax.data.records import DEFECTIVE, NORMAL
 from tests.data.test_mvtec import touch
 
 

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from inp_former_jax.data import loader, tfds_builder, transforms
+from inp_former_jax.data.image_files import StoredFile
 from inp_former_jax.data.layouts import read_layout
 from inp_former_jax.data.records import NON_ZERO, Dataset, Record
-from inp_former_jax.data.stored import StoredFile
 from inp_former_jax.data.tfds_builder import build_tfds, tfds_name
 from inp_former_jax.data.tfds_source import INDEX, VERSION, read_tfds
 

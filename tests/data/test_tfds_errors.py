@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from inp_former_jax.data import loader, tfds_builder, transforms
-from inp_former_jax.data.records import DataError, Dataset, Record
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.records import Dataset, Record
 from inp_former_jax.data.tfds_builder import build_tfds
 from inp_former_jax.data.tfds_source import INDEX, VERSION, read_tfds
 

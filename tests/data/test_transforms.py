@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from inp_former_jax.data import transforms
-from inp_former_jax.data.records import DataError
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.transforms import Preprocessing
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "preprocessing.npz"

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.layouts import read_layout
-from inp_former_jax.data.records import NON_ZERO, DataError
+from inp_former_jax.data.records import NON_ZERO
 from inp_former_jax.data.transforms import Preprocessing, load_mask
 from inp_former_jax.data.visa import read_visa
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inp_former_jax.data.records import DataError
+from inp_former_jax.data.errors import DataError
 from weights_conversion.distillation.textures import make_texture
 from weights_conversion.distillation.views import (
   HELD_OUT,

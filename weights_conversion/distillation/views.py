@@ -9,7 +9,7 @@ from absl import logging
 from PIL import Image, ImageEnhance, ImageFilter
 
 from inp_former_jax.data import demo, folders, transforms
-from inp_former_jax.data.records import DataError
+from inp_former_jax.data.errors import DataError
 from weights_conversion.distillation.textures import make_texture
 
 TRAIN, HELD_OUT = "train", "held_out"

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from inp_former_jax.data.records import DataError
+from inp_former_jax.data.errors import DataError
 
 IMAGE, MASKS = "image", "masks"  # features of the stored data set
 INSTALL = 'pip install "inp-former-jax[tfds]"'
