@@ -21,7 +21,8 @@ from inp_former_jax.data import demo, few_shot, layouts, mixing, tfds_source
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import Dataset
 from inp_former_jax.data.transforms import Preprocessing
-from inp_former_jax.models import inp_former, pretrained, vit
+from inp_former_jax.models import inp_former, vit
+from inp_former_jax.weights import pretrained
 
 CONVERTED_ENCODER = "encoder.safetensors"
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

@@ -9,7 +9,7 @@ from PIL import Image
 
 from inp_former_jax import evaluate, train
 from inp_former_jax.data.errors import DataError
-from inp_former_jax.models import download
+from inp_former_jax.weights import download
 
 
 @pytest.fixture

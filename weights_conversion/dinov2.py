@@ -1,4 +1,4 @@
-"""DINOv2 encoders of either naming -> VisionTransformer, or another file.
+"""Converts a DINOv2 encoder from another file.
 
 python -m weights_conversion.dinov2 SRC OUT
 
@@ -8,178 +8,15 @@ OUT gets those of facebookresearch/dinov2 and every array of the encoder.
 
 import argparse
 import pathlib
-import re
 import sys
-from collections.abc import Iterable, Mapping
 
-import numpy as np
-from flax import nnx
-
-from weights_conversion import files
-from weights_conversion.dinov2_names import (
-  BLOCK,
-  BLOCK_IN_TRANSFORMERS_5,
-  BLOCK_PREFIX,
-  EMBEDDING,
-  FINAL_NORM,
-  NEVER_RUN,
-  PREFIX,
-  WAY_BACK,
+from inp_former_jax.weights import files
+from inp_former_jax.weights.dinov2_names import (
   EncoderSizes,
   Naming,
-  Parameter,
-  encoder_shapes,
-  read_naming,
   read_sizes,
 )
-from weights_conversion.rules import Rule, convert, target_path
-
-
-def rules_for(
-  keys: Iterable[str], num_blocks: int, source: object = "The file"
-) -> list[Rule]:
-  """Picks the rule table that fits an encoder's names.
-
-  Args:
-    keys: Names in the file.
-    num_blocks: Blocks of the model; later ones of the file are not needed.
-    source: What the file is, for the error.
-
-  Returns:
-    Rules to the state of a `VisionTransformer`.
-
-  Raises:
-    ValueError: The names are of neither naming.
-  """
-  return _rules(read_naming(keys, source), num_blocks, to_names=False)
-
-
-def encoder_rules(num_blocks: int) -> list[Rule]:
-  """Rule table for an encoder with facebookresearch/dinov2 names.
-
-  Args:
-    num_blocks: Blocks of the model; later ones of the file are not needed.
-
-  Returns:
-    Rules from `blocks.0.attn.qkv.weight` and the like to the state of a
-    `VisionTransformer`.
-  """
-  return _rules(Naming.FACEBOOKRESEARCH, num_blocks, to_names=False)
-
-
-def hugging_face_rules(num_blocks: int) -> list[Rule]:
-  """Rule table for a `Dinov2Model` or `Dinov2WithRegistersModel`.
-
-  Args:
-    num_blocks: Blocks of the model; later ones of the file are not needed.
-
-  Returns:
-    Rules from `encoder.layer.0.attention.attention.query.weight` and the
-    like, with or without the model's prefix, to the state of a
-    `VisionTransformer`.
-  """
-  return _rules(Naming.HUGGING_FACE, num_blocks, to_names=False)
-
-
-def _rules(naming: Naming, num_blocks: int, *, to_names: bool) -> list[Rule]:
-  """The table to a VisionTransformer, or to facebookresearch names."""
-  used = "|".join(str(i) for i in range(num_blocks))
-  block = BLOCK_PREFIX[naming]
-  rules = [
-    _rule(p, naming, to_names, PREFIX[naming], "")
-    for p in EMBEDDING + FINAL_NORM
-  ]
-  blocks = BLOCK
-  if naming is Naming.HUGGING_FACE:
-    blocks += BLOCK_IN_TRANSFORMERS_5
-  target = r"blocks.\1." if to_names else r"blocks/\1/"
-  rules += [
-    _rule(p, naming, to_names, rf"{block}({used})\.", target) for p in blocks
-  ]
-  # Known and never run: later blocks, and the head of a classifier.
-  rules.append(Rule(rf"{block}(?!(?:{used})\.)\d+\..*", None))
-  if naming is Naming.HUGGING_FACE:
-    rules.append(Rule(r"classifier\.(weight|bias)", None))
-  return rules
-
-
-def _rule(
-  parameter: Parameter,
-  naming: Naming,
-  to_names: bool,
-  pattern_prefix: str,
-  target_prefix: str,
-) -> Rule:
-  facebook = naming is Naming.FACEBOOKRESEARCH
-  name = parameter.facebookresearch if facebook else parameter.hugging_face
-  pattern, parts = pattern_prefix + re.escape(name), ()
-  if braces := re.search(r"\{(.*)\}", name):
-    parts = tuple(braces[1].split(","))
-    group = f"(?P<part>{'|'.join(parts)})"
-    pattern = pattern_prefix + group.join(map(re.escape, name.split(braces[0])))
-  if to_names:
-    target = target_prefix + parameter.facebookresearch
-    return Rule(pattern, target, parts=parts, axis=0)
-  target = parameter.target and target_prefix + parameter.target
-  return Rule(pattern, target, parameter.transform, parts)
-
-
-def facebookresearch_arrays(
-  arrays: Mapping[str, np.ndarray], source: object
-) -> dict[str, np.ndarray]:
-  """Gives an encoder the names and the order of facebookresearch/dinov2.
-
-  Args:
-    arrays: An encoder of either naming, of any width and depth.
-    source: What it is (its file), for the error.
-
-  Returns:
-    Name -> float32 array, those that INP-Former never runs as well; a
-    classifier's head is left out.
-
-  Raises:
-    ValueError: It is no encoder, or not a whole one; every mismatch is named.
-      Mask token and final norm may be absent.
-  """
-  naming = read_naming(arrays, source)
-  shapes = {key: np.shape(value) for key, value in arrays.items()}
-  sizes = read_sizes(shapes, naming)
-  table = _rules(naming, sizes.depth, to_names=True)
-  present = {target_path(key, table) for key in arrays}
-  expected = {
-    name: shape
-    for name, shape in encoder_shapes(sizes).items()
-    if name in present or name not in NEVER_RUN
-  }
-  remedy = "The file may be damaged, or hold another kind of model."
-  return convert(arrays, table, expected, source, remedy)
-
-
-def named_arrays(state: nnx.State) -> dict[str, np.ndarray]:
-  """An encoder of this project with the names of facebookresearch/dinov2.
-
-  Args:
-    state: Of a `VisionTransformer`.
-
-  Returns:
-    Name -> float32 array; `encoder_rules` is the way back.
-  """
-  values = {
-    "/".join(map(str, path)): np.asarray(value, np.float32)
-    for path, value in nnx.to_flat_state(state)
-  }
-  arrays = {}
-  named = [("", "", p) for p in EMBEDDING]
-  for i in range(len(state["blocks"])):
-    named += [(f"blocks.{i}.", f"blocks/{i}/", p) for p in BLOCK]
-  for name, path, parameter in named:
-    value = values.pop(path + (parameter.target or ""), None)
-    if value is not None:
-      way_back = WAY_BACK.get(parameter.transform, np.asarray)
-      arrays[name + parameter.facebookresearch] = way_back(value)
-  if values:
-    raise AssertionError(f"No name for {', '.join(values)}.")
-  return arrays
+from inp_former_jax.weights.dinov2_rules import facebookresearch_arrays
 
 
 def convert_file(source: pathlib.Path, target: pathlib.Path) -> EncoderSizes:

@@ -31,9 +31,14 @@ from ml_collections import ConfigDict
 from inp_former_jax import checkpoint, command_line, experiment, sharding
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data import loader, transforms
-from inp_former_jax.models import pretrained, vit
+from inp_former_jax.models import vit
 from inp_former_jax.progress import TrainingLog
-from weights_conversion import dinov2, files, quantisation
+from inp_former_jax.weights import (
+  dinov2_rules,
+  files,
+  pretrained,
+  quantisation,
+)
 from weights_conversion.distillation import held_out, initial_student
 from weights_conversion.distillation import student as learning
 from weights_conversion.distillation import teacher as teaching
@@ -206,7 +211,7 @@ def _initialise(
 def _write(
   encoder: nnx.State, report: Mapping[str, Any], workdir: pathlib.Path
 ) -> None:
-  arrays = dinov2.named_arrays(encoder)
+  arrays = dinov2_rules.named_arrays(encoder)
   files.write_arrays(workdir / "student.safetensors", arrays)
   small = quantisation.quantise(arrays)
   files.write_arrays(workdir / "student_int8.npz", small)

@@ -11,7 +11,8 @@ from flax import nnx
 from inp_former_jax.data import transforms
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import vit
-from weights_conversion import dinov2, files, inp_former_names, rules
+from inp_former_jax.weights import dinov2_rules, files, rules
+from weights_conversion import inp_former_names
 from weights_conversion.reference import (
   BLOCK,
   ENCODER,
@@ -72,7 +73,7 @@ def _build_encoder(
       )
     )
   )
-  table = dinov2.encoder_rules(len(state["blocks"]))
+  table = dinov2_rules.encoder_rules(len(state["blocks"]))
   state = rules.convert_state(arrays, table, state, source)
   return nnx.merge(graphdef, state)
 

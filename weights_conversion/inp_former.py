@@ -20,8 +20,12 @@ from flax import nnx
 from inp_former_jax import checkpoint, optimizer
 from inp_former_jax.experiment import CONVERTED_ENCODER
 from inp_former_jax.models import inp_former, vit
-from weights_conversion import files
-from weights_conversion.dinov2 import encoder_rules, facebookresearch_arrays
+from inp_former_jax.weights import files
+from inp_former_jax.weights.dinov2_rules import (
+  encoder_rules,
+  facebookresearch_arrays,
+)
+from inp_former_jax.weights.rules import convert_state
 from weights_conversion.inp_former_names import (
   Architecture,
   abstract_model,
@@ -30,7 +34,6 @@ from weights_conversion.inp_former_names import (
   read_architecture,
   trainable_to_torch,
 )
-from weights_conversion.rules import convert_state
 
 
 def to_flax(source: pathlib.Path, workdir: pathlib.Path) -> Architecture:

@@ -9,8 +9,8 @@ import numpy as np
 from flax import nnx
 
 from inp_former_jax.models import inp_former, vit
-from weights_conversion.dinov2 import encoder_rules
-from weights_conversion.rules import (
+from inp_former_jax.weights.dinov2_rules import encoder_rules
+from inp_former_jax.weights.rules import (
   Rule,
   add_batch_axis,
   convert_state,

@@ -11,15 +11,15 @@ import re
 import sys
 from collections.abc import Mapping
 
-from weights_conversion import files
-from weights_conversion.dinov2_names import (
+from inp_former_jax.weights import files
+from inp_former_jax.weights.dinov2_names import (
   EncoderSizes,
   Naming,
   read_naming,
   read_sizes,
 )
-from weights_conversion.headers import Header, read_headers
-from weights_conversion.quantisation import SCALE_SUFFIX
+from inp_former_jax.weights.headers import Header, read_headers
+from inp_former_jax.weights.quantisation import SCALE_SUFFIX
 
 _FORMATS = {
   ".npz": "NumPy archive",

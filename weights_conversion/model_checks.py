@@ -14,7 +14,8 @@ from inp_former_jax import losses, optimizer, scoring, train_step
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import vit
 from inp_former_jax.models.similarity import cosine_similarity
-from weights_conversion import files, inp_former_names, rules
+from inp_former_jax.weights import files, rules
+from weights_conversion import inp_former_names
 from weights_conversion.encoder_checks import check_blocks
 from weights_conversion.reference import (
   ENCODER,

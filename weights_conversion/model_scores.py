@@ -12,7 +12,8 @@ from inp_former_jax.data import transforms
 from inp_former_jax.data.folders import EXTENSIONS
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.predict import make_predict_step
-from weights_conversion import files, inp_former, model_checks
+from inp_former_jax.weights import files
+from weights_conversion import inp_former, model_checks
 from weights_conversion.reference import Comparison, Result
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from weights_conversion import files
+from inp_former_jax.weights import files
 
 # Largest differences allowed, in float32 at the highest matmul precision.
 BLOCK = 1e-5  # one block, one operator

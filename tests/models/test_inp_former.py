@@ -12,8 +12,8 @@ from inp_former_jax import losses, scoring
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import vit
 from inp_former_jax.models.inp_former import INPFormer
+from inp_former_jax.weights import files
 from tests.conftest import GOLDENS
-from weights_conversion import files
 from weights_conversion.inp_former import load_model
 
 TINY = vit.VARIANTS["nano"]

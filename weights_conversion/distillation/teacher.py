@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 from inp_former_jax import checkpoint, sharding
 from inp_former_jax.data import transforms
-from inp_former_jax.models import pretrained, vit
+from inp_former_jax.models import vit
+from inp_former_jax.weights import pretrained
 from weights_conversion.distillation import views as viewing
 from weights_conversion.distillation.student import encoder_groups
 from weights_conversion.distillation.targets import (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from inp_former_jax.models import vit
-from weights_conversion.rules import patch_kernel, transpose
+from inp_former_jax.weights.rules import patch_kernel, transpose
 
 
 class Naming(enum.Enum):

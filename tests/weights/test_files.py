@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from weights_conversion import files, headers
+from inp_former_jax.weights import files, headers
 
 SUFFIXES = [".npz", ".safetensors", ".pth"]
 

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from inp_former_jax.models import encoder_sources, file_record, pretrained, vit
+from inp_former_jax.models import pretrained as command
+from inp_former_jax.models import vit
+from inp_former_jax.weights import (
+  checksums,
+  pretrained,
+  sources,
+)
 
 NAME = vit.DEMO_ENCODER
 ROOT = pathlib.Path(__file__).parents[2]
@@ -36,25 +42,25 @@ def no_network(monkeypatch):
 
 def test_loads_by_its_name_without_network(no_network):
   weights = pretrained.load_encoder(NAME, "", abstract())
-  assert weights.sha256 == encoder_sources.BUNDLED[NAME][1]
+  assert weights.sha256 == sources.BUNDLED[NAME][1]
   leaves = jax.tree.leaves(weights.state)
   assert all(x.dtype == np.float32 and np.isfinite(x).all() for x in leaves)
   assert 4e6 < sum(x.size for x in leaves) < 6e6
 
 
 def test_is_at_most_six_megabytes():
-  assert encoder_sources.bundled(NAME).path.stat().st_size <= 6_000_000
+  assert sources.bundled(NAME).path.stat().st_size <= 6_000_000
 
 
 def test_a_changed_file_is_refused(monkeypatch):
-  file, _ = encoder_sources.BUNDLED[NAME]
-  monkeypatch.setitem(encoder_sources.BUNDLED, NAME, (file, "0" * 64))
-  with pytest.raises(file_record.ChangedFileError, match="has changed"):
+  file, _ = sources.BUNDLED[NAME]
+  monkeypatch.setitem(sources.BUNDLED, NAME, (file, "0" * 64))
+  with pytest.raises(checksums.ChangedFileError, match="has changed"):
     pretrained.load_encoder(NAME, "", abstract())
 
 
 def test_a_missing_file_is_named(monkeypatch):
-  monkeypatch.setitem(encoder_sources.BUNDLED, NAME, ("gone.npz", "0" * 64))
+  monkeypatch.setitem(sources.BUNDLED, NAME, ("gone.npz", "0" * 64))
   with pytest.raises(FileNotFoundError, match="gone.npz.*damaged"):
     pretrained.load_encoder(NAME, "", abstract())
 
@@ -62,11 +68,11 @@ def test_a_missing_file_is_named(monkeypatch):
 @pytest.mark.parametrize("arguments", [["fetch", NAME], ["import", NAME, "x"]])
 def test_it_comes_from_nowhere_else(arguments):
   with pytest.raises(SystemExit, match="comes with this package"):
-    pretrained.main(arguments)
+    command.main(arguments)
 
 
 def test_where_tells_its_path(capsys):
-  pretrained.main(["where", NAME])
+  command.main(["where", NAME])
   assert "demo_vit_tiny_14.npz" in capsys.readouterr().out
 
 

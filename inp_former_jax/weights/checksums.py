@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 
-from weights_conversion import files
+from inp_former_jax.weights import files
 
 
 class ChangedFileError(ValueError):

@@ -10,8 +10,13 @@ import pytest
 from flax import nnx
 
 from inp_former_jax.models import vit
+from inp_former_jax.weights import (
+  dinov2_names,
+  dinov2_rules,
+  files,
+  rules,
+)
 from tests.conftest import GOLDENS
-from weights_conversion import dinov2, dinov2_names, files, rules
 
 # A block's names in facebookresearch/dinov2 and in Hugging Face files.
 BLOCK_NAMES = {
@@ -82,7 +87,7 @@ def abstract(variant: str, num_registers: int, num_blocks: int | None = None):
 
 def load(arrays, num_registers: int, num_blocks: int | None = None):
   graphdef, state = abstract("nano", num_registers, num_blocks)
-  table = dinov2.rules_for(arrays, len(state["blocks"]))
+  table = dinov2_rules.rules_for(arrays, len(state["blocks"]))
   return graphdef, rules.convert_state(arrays, table, state, "FILE")
 
 
@@ -119,7 +124,7 @@ def test_names_and_order_of_the_original_are_restored(num_registers):
   expected = original(num_registers)
   for arrays in (expected, hugging_face(expected)):
     mixed = {key: arrays[key] for key in sorted(arrays)}
-    found = dinov2.facebookresearch_arrays(mixed, "FILE")
+    found = dinov2_rules.facebookresearch_arrays(mixed, "FILE")
     assert_same_arrays(found, expected)
 
 
@@ -267,7 +272,7 @@ def test_every_name_of_a_full_size_encoder_is_placed(
     "/".join(map(str, path)): variable.get_value().shape
     for path, variable in nnx.to_flat_state(state)
   }
-  table = dinov2.rules_for(shapes, len(state["blocks"]))
+  table = dinov2_rules.rules_for(shapes, len(state["blocks"]))
   assert target_shapes(shapes, table) == expected
   sizes = dinov2_names.read_sizes(shapes, naming)
   registers = "reg" if num_registers else ""
@@ -309,7 +314,7 @@ def convert_changed(change, num_registers=4):
   with pytest.raises(rules.ConversionError) as error:
     load(arrays, num_registers)
   with pytest.raises(rules.ConversionError):
-    dinov2.facebookresearch_arrays(arrays, "FILE")
+    dinov2_rules.facebookresearch_arrays(arrays, "FILE")
   return str(error.value)
 
 
@@ -403,84 +408,11 @@ def test_values_that_are_not_finite_are_named(key, value):
 
 def test_other_models_are_refused():
   with pytest.raises(ValueError, match="FILE holds no DINOv2 .* no array"):
-    dinov2.rules_for([], 10, "FILE")
+    dinov2_rules.rules_for([], 10, "FILE")
   with pytest.raises(ValueError) as error:
-    dinov2.rules_for(["conv1.weight", "fc.bias"], 10, "FILE")
+    dinov2_rules.rules_for(["conv1.weight", "fc.bias"], 10, "FILE")
   for word in ("conv1.weight, fc.bias", "cls_token", "embeddings.cls_token"):
     assert word in str(error.value)
   whole = files.read_arrays(GOLDENS / "tiny_reg4_params.npz")
   with pytest.raises(ValueError, match="weights_conversion.inp_former"):
-    dinov2.rules_for(whole, 10, "FILE")
-
-
-# File to file.
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth"])
-@pytest.mark.parametrize("naming", list(dinov2_names.Naming))
-@pytest.mark.parametrize("num_registers", [0, 4])
-def test_encoder_is_converted_bit_by_bit(
-  tmp_path, capsys, num_registers, naming, suffix
-):
-  if suffix == ".pth":
-    pytest.importorskip("torch")
-  expected = arrays = original(num_registers)
-  if naming is dinov2_names.Naming.HUGGING_FACE:
-    arrays = hugging_face(expected, "dinov2.")
-  source, target = tmp_path / "in.safetensors", tmp_path / f"out{suffix}"
-  files.write_arrays(source, arrays)
-  assert dinov2.main([str(source), str(target)]) == 0
-  found = files.read_arrays(target)
-  if suffix == ".safetensors":  # its library sorts them
-    found = {key: found[key] for key in expected}
-  assert_same_arrays(found, expected)
-  output = capsys.readouterr().out
-  name = f"dinov2{'reg' if num_registers else ''}_vit_nano_14"
-  assert output.startswith(f"{target}: {name} (width 48, 12 blocks")
-  assert output.count("\n") == 1
-
-
-def test_mask_token_and_final_norm_may_be_absent(tmp_path):
-  arrays = original(0)
-  for key in ("mask_token", "norm.weight", "norm.bias"):
-    del arrays[key]
-  files.write_arrays(tmp_path / "in.npz", hugging_face(arrays))
-  dinov2.convert_file(tmp_path / "in.npz", tmp_path / "out.npz")
-  assert_same_arrays(files.read_arrays(tmp_path / "out.npz"), arrays)
-
-
-def test_half_precision_becomes_float32_of_the_same_value(tmp_path):
-  half = {k: v.astype(np.float16) for k, v in original(0).items()}
-  files.write_arrays(tmp_path / "in.npz", half)
-  dinov2.convert_file(tmp_path / "in.npz", tmp_path / "out.npz")
-  expected = {key: value.astype(np.float32) for key, value in half.items()}
-  assert_same_arrays(files.read_arrays(tmp_path / "out.npz"), expected)
-
-
-@pytest.mark.parametrize(
-  ("target", "word"),
-  [
-    ("out.bin", "'.bin'"),
-    ("in.npz", "the file to read"),
-    ("nowhere/out.npz", "No such file"),
-  ],
-)
-def test_target_that_cannot_be_written_is_named(tmp_path, capsys, target, word):
-  files.write_arrays(tmp_path / "in.npz", original(0))
-  before = (tmp_path / "in.npz").read_bytes()
-  command = [str(tmp_path / "in.npz"), str(tmp_path / target)]
-  assert dinov2.main(command) == 1
-  assert word in capsys.readouterr().err
-  assert (tmp_path / "in.npz").read_bytes() == before
-
-
-def test_source_that_does_not_fit_writes_nothing(tmp_path, capsys):
-  arrays = original(0)
-  arrays["blocks.11.mlp.fc3.bias"] = arrays.pop("blocks.11.mlp.fc2.bias")
-  files.write_arrays(tmp_path / "in.npz", arrays)
-  command = [str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
-  assert dinov2.main(command) == 1
-  error = capsys.readouterr().err
-  assert "blocks.11.mlp.fc2.bias: missing" in error
-  assert "nearest: blocks.11.mlp.fc3.bias" in error
-  assert not (tmp_path / "out.npz").exists()
+    dinov2_rules.rules_for(whole, 10, "FILE")

@@ -12,10 +12,10 @@ import pytest
 from flax import nnx
 
 from inp_former_jax import sharding
-from inp_former_jax.models import pretrained, vit
+from inp_former_jax.models import vit
+from inp_former_jax.weights import files, pretrained
+from inp_former_jax.weights.rules import ConversionError
 from tests.conftest import GOLDENS
-from weights_conversion import files
-from weights_conversion.rules import ConversionError
 
 NAME = "dinov2reg_vit_nano_14"
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from inp_former_jax import checkpoint, evaluate, train
+from inp_former_jax.weights import files
 from tests.conftest import GOLDENS
-from weights_conversion import files, inp_former, inp_former_names, verify
+from weights_conversion import inp_former, inp_former_names, verify
 
 PARAMS = ["tiny_reg4_params.npz", "tiny_noreg_params.npz"]
 

@@ -12,9 +12,9 @@ import sys
 import numpy as np
 import pytest
 
-from inp_former_jax.models import download, file_record
+from inp_former_jax.weights import checksums, download
 from tests.conftest import ROOT
-from tests.models.file_server import serve_files
+from tests.weights.file_server import serve_files
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -238,7 +238,7 @@ def test_two_processes_at_once_download_once(server, fetch):
   server.delay = 1.0
   script = (
     "import pathlib, sys\n"
-    "from inp_former_jax.models import download\n"
+    "from inp_former_jax.weights import download\n"
     "download.download_file(sys.argv[1], pathlib.Path(sys.argv[2]))\n"
   )
   url = f"{server.root}/encoder.pth"
@@ -258,8 +258,8 @@ def test_changed_file_is_refused(fetch):
   changed = bytearray(CONTENT)
   changed[1000] ^= 1
   fetch.target.write_bytes(changed)
-  for check in (fetch, lambda: file_record.verify_file(fetch.target)):
-    with pytest.raises(file_record.ChangedFileError) as error:
+  for check in (fetch, lambda: checksums.verify_file(fetch.target)):
+    with pytest.raises(checksums.ChangedFileError) as error:
       check()
     assert str(fetch.target) in str(error.value)
     assert SHA256 in str(error.value)
@@ -268,12 +268,12 @@ def test_changed_file_is_refused(fetch):
 def test_file_without_a_record_gets_one(tmp_path):
   file = tmp_path / "encoder.npz"
   file.write_bytes(CONTENT)
-  record = file_record.verify_file(file)
+  record = checksums.verify_file(file)
   assert (record.url, record.size, record.sha256) == ("", len(CONTENT), SHA256)
-  assert file_record.verify_file(file) == record
+  assert checksums.verify_file(file) == record
   file.write_bytes(OTHER)
-  with pytest.raises(file_record.ChangedFileError):
-    file_record.verify_file(file)
+  with pytest.raises(checksums.ChangedFileError):
+    checksums.verify_file(file)
 
 
 def test_damaged_record_is_named(tmp_path):
@@ -282,5 +282,5 @@ def test_damaged_record_is_named(tmp_path):
   record = tmp_path / "encoder.npz.json"
   for content in ("{", "[]", '{"url": ""}'):
     record.write_text(content)
-    with pytest.raises(file_record.ChangedFileError, match="not the record"):
-      file_record.verify_file(file)
+    with pytest.raises(checksums.ChangedFileError, match="not the record"):
+      checksums.verify_file(file)

@@ -16,8 +16,7 @@ import filelock
 import rich.console
 import rich.progress
 
-from inp_former_jax.models import file_record
-from weights_conversion import files
+from inp_former_jax.weights import checksums, files
 
 _CHUNK = 1 << 20  # bytes
 _RESUMES = "What has arrived is kept: the same command goes on from there."
@@ -72,7 +71,7 @@ def download_file(
   retries: int = 3,
   backoff: float = 1.0,
   timeout: float = 30.0,
-) -> file_record.FileRecord:
+) -> checksums.FileRecord:
   """Downloads a file, or verifies the one that is there already.
 
   The file grows as `TARGET.part` and gets its name when it is whole and
@@ -102,7 +101,7 @@ def download_file(
     if not target.exists():
       _transfer_with_retries(request, retries, backoff)
       return _finish(request)
-    record = file_record.verify_file(target)
+    record = checksums.verify_file(target)
     _check(request, record)
     return record
 
@@ -278,7 +277,7 @@ def _check_space(request: _Request, total: int | None, start: int) -> None:
     )
 
 
-def _check(request: _Request, record: file_record.FileRecord) -> None:
+def _check(request: _Request, record: checksums.FileRecord) -> None:
   """Compares what is here with what the caller knows of the file."""
   for name in ("size", "sha256"):
     expected, found = getattr(request, name), getattr(record, name)
@@ -290,18 +289,18 @@ def _check(request: _Request, record: file_record.FileRecord) -> None:
       )
 
 
-def _finish(request: _Request) -> file_record.FileRecord:
+def _finish(request: _Request) -> checksums.FileRecord:
   """Verifies the part and gives it its name."""
   sha256 = files.file_sha256(request.part)
-  record = file_record.FileRecord(request.url, request.received, sha256)
+  record = checksums.FileRecord(request.url, request.received, sha256)
   try:
     _check(request, record)
   except DownloadError:
     request.drop_part()
     raise
   # In this order a kill in between leaves no record of another file.
-  file_record.record_path(request.target).unlink(missing_ok=True)
+  checksums.record_path(request.target).unlink(missing_ok=True)
   os.replace(request.part, request.target)
   request.part_origin.unlink(missing_ok=True)
-  file_record.write_record(request.target, record)
+  checksums.write_record(request.target, record)
   return record

@@ -7,8 +7,8 @@ import pathlib
 import re
 import shutil
 
-from inp_former_jax.models import download, file_record, vit
-from weights_conversion import files
+from inp_former_jax.models import vit
+from inp_former_jax.weights import checksums, download, files
 
 CACHE_VARIABLE = "INP_FORMER_CACHE"
 HUGGING_FACE = "huggingface"
@@ -117,7 +117,7 @@ def bundled(name: str) -> EncoderFile | None:
     )
   sha256 = files.file_sha256(path)
   if sha256 != shipped:
-    raise file_record.ChangedFileError(
+    raise checksums.ChangedFileError(
       f"{path} has changed: its sha256 is {sha256}, shipped was {shipped}. "
       "Install inp-former-jax again."
     )
@@ -136,7 +136,7 @@ def find_cached(name: str) -> EncoderFile | None:
   if name in BUNDLED:
     return bundled(name)
   for path in _cached_paths(name):
-    return EncoderFile(path, file_record.verify_file(path).sha256)
+    return EncoderFile(path, checksums.verify_file(path).sha256)
   if name.split("_")[2] not in PUBLISHED:
     return None
   import huggingface_hub
@@ -182,7 +182,7 @@ def fetch(name: str, source: str) -> EncoderFile:
   url = describe_sources(name)[source]
   try:
     return fetch_from(name)
-  except (file_record.ChangedFileError, ImportError):
+  except (checksums.ChangedFileError, ImportError):
     raise
   # Whichever library carries the hub's requests has exceptions of its own.
   except Exception as error:
@@ -241,10 +241,10 @@ def _verify_hub_file(name: str, path: str) -> EncoderFile:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / f"{name}.{link.parent.name}.json"
-    return EncoderFile(link, file_record.verify_file(link, record).sha256)
+    return EncoderFile(link, checksums.verify_file(link, record).sha256)
   sha256 = files.file_sha256(file)
   if sha256 != file.name:
-    raise file_record.ChangedFileError(
+    raise checksums.ChangedFileError(
       f"{link} has changed: its sha256 is {sha256}, on the Hugging Face Hub "
       f"it is {file.name}. Delete {file} to have it fetched again."
     )
@@ -291,14 +291,14 @@ def import_into_cache(
     shutil.copy(file, copy)
     sha256 = files.file_sha256(copy)
     # In this order a kill in between leaves no record of another file.
-    file_record.record_path(target).unlink(missing_ok=True)
+    checksums.record_path(target).unlink(missing_ok=True)
     os.replace(copy, target)
   finally:
     copy.unlink(missing_ok=True)
   for old in set(present) - {target}:
-    file_record.record_path(old).unlink(missing_ok=True)
+    checksums.record_path(old).unlink(missing_ok=True)
     old.unlink()
   origin = file.resolve().as_uri()
-  record = file_record.FileRecord(origin, target.stat().st_size, sha256)
-  file_record.write_record(target, record)
+  record = checksums.FileRecord(origin, target.stat().st_size, sha256)
+  checksums.write_record(target, record)
   return EncoderFile(target, sha256)

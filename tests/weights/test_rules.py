@@ -9,9 +9,10 @@ from flax import nnx
 
 from inp_former_jax.models import vit
 from inp_former_jax.models.inp_former import INPFormer
+from inp_former_jax.weights import dinov2_rules, rules
+from inp_former_jax.weights.rules import Rule
 from tests.conftest import GOLDENS
-from weights_conversion import dinov2, inp_former_names, rules
-from weights_conversion.rules import Rule
+from weights_conversion import inp_former_names
 
 KINDS = {"reg4": 4, "noreg": 0}
 
@@ -77,7 +78,7 @@ def test_published_encoders_fill_the_model_exactly(name, num_registers):
     variant, num_registers, rngs=nnx.Rngs(0)
   )
   expected = model_shapes(make)
-  table = dinov2.encoder_rules(variant.target_blocks[-1] + 1)
+  table = dinov2_rules.encoder_rules(variant.target_blocks[-1] + 1)
   shapes = published_shapes(variant, num_registers)
   assert converted_shapes(shapes, table) == expected
 
@@ -102,12 +103,12 @@ def test_original_checkpoints_fill_the_whole_model_exactly(kind):
 
 
 def test_later_blocks_are_known_and_not_needed():
-  table = dinov2.encoder_rules(10)
+  table = dinov2_rules.encoder_rules(10)
   assert rules.target_path("blocks.9.ls1.gamma", table) == "blocks/9/ls1"
   for key in ("blocks.10.ls1.gamma", "blocks.11.mlp.fc1.bias", "norm.bias"):
     assert rules.target_path(key, table) is None
   # Block 1 is not mistaken for the beginning of block 10.
-  two = dinov2.encoder_rules(2)
+  two = dinov2_rules.encoder_rules(2)
   assert rules.target_path("blocks.1.ls1.gamma", two) == "blocks/1/ls1"
   assert rules.target_path("blocks.10.ls1.gamma", two) is None
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from configs import distill as distill_config
 from inp_former_jax.checkpoint import CheckpointError
-from inp_former_jax.models import pretrained, vit
-from weights_conversion import dinov2, files
+from inp_former_jax.models import vit
+from inp_former_jax.weights import dinov2_rules, files, pretrained
 from weights_conversion.distill import distill
 
 
@@ -28,7 +28,7 @@ def pico(monkeypatch):
 def config(tmp_path):
   """A run of some seconds: nano teaches pico."""
   teacher = vit.VisionTransformer(vit.VARIANTS["nano"], rngs=nnx.Rngs(3))
-  arrays = dinov2.named_arrays(nnx.state(teacher))
+  arrays = dinov2_rules.named_arrays(nnx.state(teacher))
   rng = np.random.default_rng(0)
   arrays = {
     k: v + rng.normal(0, 0.1, v.shape).astype(np.float32)

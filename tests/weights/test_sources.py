@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from inp_former_jax.models import (
+from inp_former_jax.models import pretrained as command
+from inp_former_jax.models import vit
+from inp_former_jax.weights import (
+  checksums,
   download,
-  encoder_sources,
-  file_record,
+  files,
   pretrained,
-  vit,
+  sources,
 )
 from tests.conftest import GOLDENS, ROOT
-from tests.models.file_server import serve_files
-from weights_conversion import files
+from tests.weights.file_server import serve_files
 
 TINY = "dinov2reg_vit_nano_14"
 SMALL = "dinov2reg_vit_small_14"
@@ -41,9 +42,7 @@ def cache(tmp_path, monkeypatch) -> pathlib.Path:
   constants = huggingface_hub.constants  # reads the environment once
   monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
   monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-  monkeypatch.setattr(
-    encoder_sources, "ORIGINAL_ROOT", "http://127.0.0.1:1/dinov2"
-  )
+  monkeypatch.setattr(sources, "ORIGINAL_ROOT", "http://127.0.0.1:1/dinov2")
   return folder
 
 
@@ -51,8 +50,8 @@ def cache(tmp_path, monkeypatch) -> pathlib.Path:
 def server(monkeypatch):
   """Both sources on loopback; the tiny encoder counts as published."""
   with serve_files() as server:
-    monkeypatch.setattr(encoder_sources, "PUBLISHED", ("nano", "small"))
-    monkeypatch.setattr(encoder_sources, "ORIGINAL_ROOT", server.root)
+    monkeypatch.setattr(sources, "PUBLISHED", ("nano", "small"))
+    monkeypatch.setattr(sources, "ORIGINAL_ROOT", server.root)
     yield server
 
 
@@ -107,7 +106,7 @@ def run_command(*arguments: str, **environment: str):
 
 
 def assert_says_what_to_do(message: str, encoder: str, hub: str) -> None:
-  url = encoder_sources.original_url(encoder).partition("/dinov2_vit")[2]
+  url = sources.original_url(encoder).partition("/dinov2_vit")[2]
   for words in (
     f"The weights of the encoder {encoder}",
     hub,
@@ -122,14 +121,14 @@ def assert_says_what_to_do(message: str, encoder: str, hub: str) -> None:
 @pytest.mark.parametrize("registers", [False, True])
 def test_names_give_both_addresses(variant, registers, monkeypatch):
   monkeypatch.setattr(
-    encoder_sources, "ORIGINAL_ROOT", "https://dl.fbaipublicfiles.com/dinov2"
+    sources, "ORIGINAL_ROOT", "https://dl.fbaipublicfiles.com/dinov2"
   )
   name = f"dinov2{'reg' if registers else ''}_vit_{variant}_14"
-  repository = encoder_sources.hub_repository(name)
+  repository = sources.hub_repository(name)
   middle = "-with-registers" if registers else ""
   assert repository == f"facebook/dinov2{middle}-{variant}"
   model = f"dinov2_vit{variant[0]}14"
-  assert encoder_sources.original_url(name) == (
+  assert sources.original_url(name) == (
     f"https://dl.fbaipublicfiles.com/dinov2/{model}/{model}"
     f"{'_reg4' if registers else ''}_pretrain.pth"
   )
@@ -144,7 +143,7 @@ def test_variant_without_published_weights_is_named(weights, abstract_state):
 
 
 def test_imported_file_is_loaded_by_name(file, cache, abstract_state, capsys):
-  pretrained.main(["import", TINY, str(file)])
+  command.main(["import", TINY, str(file)])
   assert capsys.readouterr().out.strip() == str(cache / f"{TINY}.npz")
   assert {f.name for f in cache.iterdir()} == {
     f"{TINY}.npz",
@@ -154,17 +153,17 @@ def test_imported_file_is_loaded_by_name(file, cache, abstract_state, capsys):
   by_path = pretrained.load_encoder(TINY, str(file), abstract_state)
   assert by_name.sha256 == by_path.sha256 == sha256(file)
   jax.tree.map(np.testing.assert_array_equal, by_name.state, by_path.state)
-  pretrained.main(["where", TINY])
+  command.main(["where", TINY])
   assert sha256(file) in capsys.readouterr().out
 
 
 def test_file_of_another_encoder_is_not_imported(file, cache):
   with pytest.raises(SystemExit, match="register_tokens"):
-    pretrained.main(["import", "dinov2_vit_nano_14", str(file)])
+    command.main(["import", "dinov2_vit_nano_14", str(file)])
   with pytest.raises(SystemExit, match="is not a file"):
-    pretrained.main(["import", TINY, str(file.parent / "nothing.npz")])
+    command.main(["import", TINY, str(file.parent / "nothing.npz")])
   with pytest.raises(SystemExit, match="Unknown encoder"):
-    pretrained.main(["import", "dinov2reg_vit_tniy_14", str(file)])
+    command.main(["import", "dinov2reg_vit_tniy_14", str(file)])
   assert not cache.exists()
 
 
@@ -172,21 +171,21 @@ def test_import_replaces_only_when_told(file, cache):
   cache.mkdir()
   (cache / f"{TINY}.pth").write_bytes(b"old")
   with pytest.raises(SystemExit, match="--replace"):
-    pretrained.main(["import", TINY, str(file)])
-  pretrained.main(["import", TINY, str(file), "--replace"])
-  pretrained.main(["import", TINY, str(file), "--replace"])
+    command.main(["import", TINY, str(file)])
+  command.main(["import", TINY, str(file), "--replace"])
+  command.main(["import", TINY, str(file), "--replace"])
   assert {f.name for f in cache.iterdir()} == {
     f"{TINY}.npz",
     f"{TINY}.npz.json",
   }
-  assert encoder_sources.find_cached(TINY).sha256 == sha256(file)
+  assert sources.find_cached(TINY).sha256 == sha256(file)
 
 
 def test_changed_file_in_the_cache_is_refused(file, cache, abstract_state):
   pretrained.import_file(TINY, file)
   cached = cache / f"{TINY}.npz"
   cached.write_bytes(cached.read_bytes()[:-1])
-  with pytest.raises(file_record.ChangedFileError, match=str(cached)):
+  with pytest.raises(checksums.ChangedFileError, match=str(cached)):
     pretrained.load_encoder(TINY, "", abstract_state)
 
 
@@ -222,7 +221,7 @@ def test_offline_without_a_file_says_what_to_do():
 
 def test_file_missing_on_the_hub_says_what_to_do(server, hub):
   with pytest.raises(download.DownloadError) as error:
-    encoder_sources.find_or_fetch(SMALL)
+    sources.find_or_fetch(SMALL)
   assert "404" in str(error.value)
   url = server.root + HUB_PATH.format("small", "main")
   assert_says_what_to_do(str(error.value), SMALL, url)
@@ -238,14 +237,14 @@ def test_command_honours_endpoint_and_cache_of_the_hub(server, tmp_path):
   path = pathlib.Path(run.stdout.strip())
   assert (tmp_path / "hub") in path.parents
   assert path.read_bytes() == b"weights"
-  assert encoder_sources.find_cached(SMALL).path == path
+  assert sources.find_cached(SMALL).path == path
 
 
 def test_where_names_both_addresses(cache, capsys):
-  pretrained.main(["where", SMALL])
+  command.main(["where", SMALL])
   output = capsys.readouterr().out
   assert str(cache) in output
-  assert encoder_sources.original_url(SMALL) in output
+  assert sources.original_url(SMALL) in output
   assert HUB_PATH.format("small", "main") in output
 
 
@@ -254,7 +253,7 @@ def test_unreachable_original_says_what_to_do():
   with pytest.raises(
     download.DownloadError, match="cannot be reached"
   ) as error:
-    encoder_sources.fetch(SMALL, "original")
+    sources.fetch(SMALL, "original")
   assert_says_what_to_do(
     str(error.value), SMALL, HUB_PATH.format("small", "main")
   )
@@ -271,7 +270,7 @@ def test_original_file_is_downloaded_once(
     weights = pretrained.load_encoder(TINY, "original", abstract_state)
     assert weights.sha256 == sha256(tmp_path / "original.pth")
   assert len(server.gets) == 1
-  assert encoder_sources.find_cached(TINY).path == cache / f"{TINY}.pth"
+  assert sources.find_cached(TINY).path == cache / f"{TINY}.pth"
   expected = pretrained.load_encoder(TINY, str(file), abstract_state)
   jax.tree.map(np.testing.assert_array_equal, weights.state, expected.state)
 
@@ -279,7 +278,7 @@ def test_original_file_is_downloaded_once(
 def test_original_file_without_torch_is_not_downloaded(server, monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   with pytest.raises(ImportError, match="convert"):
-    encoder_sources.fetch(SMALL, "original")
+    sources.fetch(SMALL, "original")
   assert not server.gets
 
 
@@ -295,11 +294,11 @@ def test_hub_file_is_downloaded_once_and_verified(
     weights = pretrained.load_encoder(TINY, "", abstract_state)
     assert weights.sha256 == hashlib.sha256(content).hexdigest()
   assert len(server.gets) == 1
-  found = encoder_sources.find_cached(TINY)
+  found = sources.find_cached(TINY)
   assert (tmp_path / "hub") in found.path.parents
   blob = found.path.resolve()
   blob.write_bytes(content[:-1] + b"?")
-  with pytest.raises(file_record.ChangedFileError, match=str(blob)):
+  with pytest.raises(checksums.ChangedFileError, match=str(blob)):
     pretrained.load_encoder(TINY, "", abstract_state)
 
 
@@ -310,9 +309,9 @@ def test_hub_file_without_a_link_is_noted_in_our_cache(tmp_path, cache):
   (folder / "refs").mkdir()
   (folder / "refs" / "main").write_text(COMMIT)
   (snapshot / "model.safetensors").write_bytes(b"weights")
-  found = encoder_sources.find_cached(SMALL)
+  found = sources.find_cached(SMALL)
   assert found.sha256 == hashlib.sha256(b"weights").hexdigest()
   assert list(snapshot.iterdir()) == [found.path]
   found.path.write_bytes(b"weighty")
-  with pytest.raises(file_record.ChangedFileError, match="model.safetensors"):
-    encoder_sources.find_cached(SMALL)
+  with pytest.raises(checksums.ChangedFileError, match="model.safetensors"):
+    sources.find_cached(SMALL)

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from inp_former_jax.weights import files
 from tests.conftest import GOLDENS, ROOT
-from tests.test_dinov2_conversion import (
+from tests.weights.test_dinov2_rules import (
   full_size,
   hugging_face,
   hugging_face_full_size,
   original,
 )
-from weights_conversion import files, inspect
+from weights_conversion import inspect
 
 FACEBOOK = "DINOv2 encoder with facebookresearch names"
 HUGGING_FACE = "DINOv2 encoder with Hugging Face names"

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 import safetensors.numpy
 
-from weights_conversion.headers import (
+from inp_former_jax.weights.headers import (
   SUFFIXES,
   Header,
   check_suffix,
@@ -18,7 +18,7 @@ from weights_conversion.headers import (
   naming_damage,
   read_headers,
 )
-from weights_conversion.quantisation import dequantise
+from inp_former_jax.weights.quantisation import dequantise
 
 __all__ = [
   "SUFFIXES",

@@ -1,0 +1,1 @@
+"""An encoder's name -> its weights: sources, files, naming rules."""

@@ -1,0 +1,132 @@
+"""An encoder's name, or a file -> its weights, ready for the mesh."""
+
+import dataclasses
+import pathlib
+
+import jax
+from flax import nnx
+
+from inp_former_jax.models import vit
+from inp_former_jax.weights import dinov2_rules, files, rules, sources
+
+RANDOM = "random"
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderWeights:
+  """Weights of an encoder and where they come from.
+
+  Attributes:
+    state: nnx.State of numpy float32 arrays; None for random weights.
+    sha256: Of the file, in hex; "random" for random weights.
+  """
+
+  state: nnx.State | None
+  sha256: str
+
+
+def load_encoder(
+  name: str, weights: str, abstract_state: nnx.State
+) -> EncoderWeights:
+  """Loads an encoder's weights.
+
+  Args:
+    name: The encoder, such as `dinov2reg_vit_base_14`.
+    weights: "" for the file of that name on this machine, or else from the
+      Hugging Face Hub; "original" for the original PyTorch file; "random" for
+      a random initialisation; or a file (.safetensors, .npz, .pth) with the
+      names of facebookresearch/dinov2 or of the Hugging Face Hub.
+    abstract_state: State of a `VisionTransformer` (shapes only).
+
+  Returns:
+    The weights and their checksum.
+
+  Raises:
+    FileNotFoundError: The file does not exist, or nobody has published one.
+    DownloadError: The file is not on this machine and cannot be downloaded.
+    ImportError: A PyTorch file without PyTorch.
+    ValueError: The file has changed since it was downloaded, cannot be read,
+      or holds another model.
+  """
+  if weights == RANDOM:
+    return EncoderWeights(None, RANDOM)
+  if weights in ("", sources.ORIGINAL):
+    return _load_by_name(name, weights, abstract_state)
+  path = pathlib.Path(weights).expanduser()
+  if not path.is_file():
+    raise FileNotFoundError(
+      f"config.model.encoder_weights names {path}, which is not a file. It "
+      'can be a file, "original", "random", or "" for the file of the '
+      f"encoder {name} on this machine or the Hugging Face Hub."
+    )
+  state = _read_state(path, abstract_state)
+  return EncoderWeights(state, files.file_sha256(path))
+
+
+def _load_by_name(
+  name: str, source: str, abstract_state: nnx.State
+) -> EncoderWeights:
+  if source:
+    file = sources.fetch(name, source)
+  else:
+    file = sources.find_or_fetch(name)
+  try:
+    state = _read_state(file.path, abstract_state)
+  except ValueError as error:
+    raise ValueError(
+      f"{error}\n{file.path} is kept as the encoder {name}: delete it to have "
+      "it fetched again."
+    ) from error
+  return EncoderWeights(state, file.sha256)
+
+
+def _read_state(path: pathlib.Path, abstract_state: nnx.State) -> nnx.State:
+  arrays = files.read_arrays(path)
+  table = dinov2_rules.rules_for(arrays, len(abstract_state["blocks"]), path)
+  return rules.convert_state(arrays, table, abstract_state, path)
+
+
+def import_file(
+  name: str, path: pathlib.Path, *, replace: bool = False
+) -> sources.EncoderFile:
+  """Keeps a file that was fetched by hand as the weights of an encoder.
+
+  Args:
+    name: The encoder, such as `dinov2reg_vit_base_14`.
+    path: The file; it is copied.
+    replace: Whether it takes the place of files that are there.
+
+  Returns:
+    The copy.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    FileExistsError: Weights of this encoder are there already.
+    ValueError: The file cannot be read, or holds another model; or the
+      encoder is bundled with this package.
+  """
+  if sources.bundled(name):
+    raise ValueError(
+      f"The encoder {name} comes with this package; another file can be "
+      "passed by --config.model.encoder_weights=FILE with the name of its "
+      "size, e.g. dinov2_vit_tiny_14."
+    )
+  if not path.is_file():
+    raise FileNotFoundError(f"{path} is not a file; nothing was imported.")
+  variant, num_registers = vit.parse_encoder_name(name)
+  model = nnx.eval_shape(
+    lambda: vit.VisionTransformer(variant, num_registers, rngs=nnx.Rngs(0))
+  )
+  _read_state(path, nnx.state(model))
+  return sources.import_into_cache(name, path, replace=replace)
+
+
+def place(state: nnx.State, shardings) -> nnx.State:
+  """Host arrays, the same on every process, -> global arrays."""
+
+  def put(value, sharding):
+    return jax.make_array_from_callback(
+      value.shape, sharding, lambda index: value[index]
+    )
+
+  return jax.tree.map(put, state, shardings)
