@@ -17,9 +17,12 @@ from ml_collections import ConfigDict
 
 from inp_former_jax import optimizer, sharding
 from inp_former_jax.atomic import replacing
-from inp_former_jax.data import demo, few_shot, layouts, mixing, tfds_source
+from inp_former_jax.data import few_shot, mixing
+from inp_former_jax.data.demo import parts
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.layouts import registry
 from inp_former_jax.data.records import Dataset
+from inp_former_jax.data.tfds.source import read_tfds
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.models import inp_former, vit
 from inp_former_jax.weights import pretrained
@@ -65,7 +68,7 @@ def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
       "config.data.tfds and config.data.sources are both set; expected one."
     )
   if data.tfds:
-    dataset = tfds_source.read_tfds(data.tfds, data.tfds_dir)
+    dataset = read_tfds(data.tfds, data.tfds_dir)
     dataset = mixing.keep_categories(dataset, data.categories, data.tfds_dir)
   elif data.sources:
     read = functools.partial(_read_layout, config, workdir)
@@ -89,9 +92,9 @@ def _read_layout(
 ) -> Dataset:
   if layout == "demo":
     root = root or workdir / "demo_data"
-    root = demo.write_demo_dataset(root, seed=config.seed)
+    root = parts.write_demo_dataset(root, seed=config.seed)
     layout = "mvtec"
-  return layouts.read_layout(
+  return registry.read_layout(
     layout,
     root,
     categories,

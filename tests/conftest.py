@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import demo as demo_config
-from inp_former_jax.data import demo
+from inp_former_jax.data.demo import parts
 
 # Most of a test's time is compilation: what one test (or its subprocess) has
 # compiled, the next one loads. Nothing above imports jax.
@@ -25,7 +25,7 @@ GOLDENS = pathlib.Path(__file__).parent / "goldens"
 def dataset_root(tmp_path_factory) -> pathlib.Path:
   """A small demo data set: 3 categories, 6 train and 6 test images each."""
   root = tmp_path_factory.mktemp("data") / "parts"
-  return demo.write_demo_dataset(
+  return parts.write_demo_dataset(
     root, seed=3, image_size=96, train=6, test_good=2, test_per_defect=1
   )
 

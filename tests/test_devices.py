@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from inp_former_jax import experiment, sharding
-from inp_former_jax.data import demo, loader
+from inp_former_jax.data import loader
+from inp_former_jax.data.demo import parts
 from inp_former_jax.train_step import make_train_step
 from tests.conftest import ROOT, main_command, run_main, tiny_config
 
@@ -28,7 +29,7 @@ def twenty_steps(root):
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
   """Images on which training amplifies rounding little (see `spread`)."""
-  return demo.write_demo_dataset(
+  return parts.write_demo_dataset(
     tmp_path_factory.mktemp("devices") / "parts",
     seed=4,
     image_size=96,

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from inp_former_jax import protocols
-from tests import layout_trees
 from tests.conftest import tiny_config
+from tests.data.layouts import layout_trees
 
 
 def settings(layout: str, root) -> object:

@@ -8,7 +8,7 @@ import pytest
 from inp_former_jax import protocols, train
 from inp_former_jax.checkpoint import CheckpointError
 from inp_former_jax.data.errors import DataError
-from tests import layout_trees
+from tests.data.layouts import layout_trees
 from tests.test_layouts_end_to_end import settings
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from inp_former_jax import checkpoint, evaluate, train
-from inp_former_jax.data import demo
+from inp_former_jax.data.demo import parts
 from tests.conftest import tiny_config
 
 
@@ -57,7 +57,7 @@ def test_step_and_prediction_compile_once_in_a_run(trained):
 
 def test_metrics_cover_all_categories_and_agree_between_files(trained):
   _, workdir, result, _ = trained
-  assert set(result.categories) == set(demo.CATEGORIES)
+  assert set(result.categories) == set(parts.CATEGORIES)
   content = json.loads((workdir / "metrics.json").read_text())
   assert content["step"] == 4
   for name, category in result.categories.items():
@@ -66,7 +66,7 @@ def test_metrics_cover_all_categories_and_agree_between_files(trained):
       assert content["categories"][name][metric] == pytest.approx(value)
   with open(workdir / "metrics.csv", newline="") as file:
     rows = {row["category"]: row for row in csv.DictReader(file)}
-  assert set(rows) == {*demo.CATEGORIES, "mean"}
+  assert set(rows) == {*parts.CATEGORIES, "mean"}
   aurocs = [c.metrics["image_auroc"] for c in result.categories.values()]
   assert float(rows["mean"]["image_auroc"]) == pytest.approx(
     np.mean(aurocs), abs=1e-6
@@ -192,7 +192,7 @@ def test_checkpoint_of_other_images_is_refused(trained, tmp_path):
   config, workdir, *_ = trained
   config = config.copy_and_resolve_references()
   config.data.root = str(
-    demo.write_demo_dataset(
+    parts.write_demo_dataset(
       tmp_path / "more", image_size=96, train=7, test_good=1, test_per_defect=1
     )
   )

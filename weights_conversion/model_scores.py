@@ -9,7 +9,7 @@ import numpy as np
 
 from inp_former_jax import sharding
 from inp_former_jax.data import transforms
-from inp_former_jax.data.folders import EXTENSIONS
+from inp_former_jax.data.layouts.tree import EXTENSIONS
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.predict import make_predict_step
 from inp_former_jax.weights import files

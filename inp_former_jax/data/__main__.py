@@ -13,10 +13,10 @@ import rich.console
 import rich.progress
 
 from inp_former_jax.data.errors import DataError
-from inp_former_jax.data.folders import absolute
-from inp_former_jax.data.inspection import inspect_dataset
-from inp_former_jax.data.inspection_report import print_inspection
-from inp_former_jax.data.layouts import LAYOUTS, read_layout
+from inp_former_jax.data.inspection.findings import inspect_dataset
+from inp_former_jax.data.inspection.tables import print_inspection
+from inp_former_jax.data.layouts.registry import LAYOUTS, read_layout
+from inp_former_jax.data.layouts.tree import absolute
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     "--layout",
     required=True,
     # The demo is drawn on demand: there is nothing to look at.
-    choices=sorted(set(LAYOUTS) - {"demo"}),
+    choices=sorted(LAYOUTS),
     help="how the folder is laid out",
   )
   parser.add_argument("--root", required=True, help="folder of the data set")

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from inp_former_jax.data.errors import DataError
-from inp_former_jax.data.folders import absolute, select_categories
-from inp_former_jax.data.layouts import read_layout
+from inp_former_jax.data.layouts.registry import read_layout
+from inp_former_jax.data.layouts.tree import absolute, select_categories
 from inp_former_jax.data.records import Dataset, Record
 
 Source = tuple[str, str, Sequence[str]]  # layout, root, categories

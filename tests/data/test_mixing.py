@@ -9,7 +9,7 @@ from inp_former_jax.data import mixing, sampling
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.loader import training_batches
 from inp_former_jax.data.transforms import Preprocessing
-from tests import layout_trees
+from tests.data.layouts import layout_trees
 
 PREPROCESSING = Preprocessing((32, 32), (28, 28))
 

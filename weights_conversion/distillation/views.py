@@ -8,8 +8,10 @@ import numpy as np
 from absl import logging
 from PIL import Image, ImageEnhance, ImageFilter
 
-from inp_former_jax.data import demo, folders, transforms
+from inp_former_jax.data import transforms
+from inp_former_jax.data.demo import parts
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.layouts import tree
 from weights_conversion.distillation.textures import make_texture
 
 TRAIN, HELD_OUT = "train", "held_out"
@@ -29,7 +31,7 @@ class ViewSettings:
     folders: Folders with images, searched to any depth. Each counts the same,
       however many images it holds.
     shares: How often a view comes from SOURCES, in that order; any positive
-      scale. Images need folders.
+      scale. Images need tree.
     size: Side of a view in pixels.
     min_area: Smallest crop, as a share of the image's area.
     seed: Same seed, same views.
@@ -140,13 +142,13 @@ def find_images(folder: str) -> list[pathlib.Path]:
   paths = [
     path
     for path in sorted(root.rglob("*"))
-    if path.suffix.lower() in folders.EXTENSIONS
+    if path.suffix.lower() in tree.EXTENSIONS
     and "ground_truth" not in path.parts
     and _can_be_opened(path)
   ]
   if len(paths) < 2:
     raise DataError(
-      f"{root} holds {len(paths)} images ({', '.join(folders.EXTENSIONS)}); "
+      f"{root} holds {len(paths)} images ({', '.join(tree.EXTENSIONS)}); "
       "expected two or more, for some are held out."
     )
   return paths
@@ -172,11 +174,11 @@ def _split_images(
 
 def _part(rng: np.random.Generator) -> Image.Image:
   """A part of the demo, good or not; never one of a demo data set."""
-  category = demo.CATEGORIES[rng.integers(len(demo.CATEGORIES))]
-  kinds = ("good", *demo.DEFECTS[category])
+  category = parts.CATEGORIES[rng.integers(len(parts.CATEGORIES))]
+  kinds = ("good", *parts.DEFECTS[category])
   defect = "good" if rng.random() < 0.5 else kinds[rng.integers(len(kinds))]
   seed = _GENERATED_SEED + int(rng.integers(2**31))
-  image, _ = demo.make_sample(category, defect, seed=seed)
+  image, _ = parts.make_sample(category, defect, seed=seed)
   return Image.fromarray(image)
 
 

@@ -1,0 +1,1 @@
+"""Procedural parts with and without defects, drawn from a seed."""

@@ -1,0 +1,302 @@
+"""Looks at every file of a data set: what is there, and what is wrong."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from inp_former_jax.data import transforms
+from inp_former_jax.data.inspection.published import differences, find_published
+from inp_former_jax.data.layouts.tree import EXTENSIONS
+from inp_former_jax.data.records import DEFECTIVE, NON_ZERO, Dataset, Record
+
+# Kinds of problems, in the order of the report.
+COUNTS = "Not as published"
+UNREADABLE = "Files that cannot be read"
+DUPLICATE = "The same image in the training set and in another"
+NO_MASK = "Defective images without a mask (image metrics only)"
+MASK_SIZE = "Masks of another size than their image (width x height)"
+EMPTY_MASK = "Masks without a defective pixel"
+FAINT_MASK = "Masks with no pixel brighter than half (class numbers?)"
+PROBLEMS = (
+  *(COUNTS, UNREADABLE, DUPLICATE, NO_MASK),
+  *(MASK_SIZE, EMPTY_MASK, FAINT_MASK),
+)
+
+Size = tuple[int, int]  # width, height in pixels
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+Track = Callable[[Iterable[_Item], float, str], Iterable[_Item]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """Something to mend.
+
+  Attributes:
+    kind: One of PROBLEMS.
+    text: The file, relative to the root, and what was found.
+  """
+
+  kind: str
+  text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+  """What was found.
+
+  Attributes:
+    dataset: What was looked at.
+    sizes: Category -> how many of its images have which size.
+    problems: In the order of PROBLEMS, and of the records.
+    unused: Folder, relative to the root -> number of files in it that could
+      be images and belong to no record; no problem in itself.
+    quick: Only headers were read.
+  """
+
+  dataset: Dataset
+  sizes: dict[str, collections.Counter[Size]]
+  problems: tuple[Problem, ...]
+  unused: dict[str, int]
+  quick: bool
+
+
+@dataclasses.dataclass
+class _Finding:
+  """Of one record; its size is None where the image cannot be read."""
+
+  record: Record
+  num_bytes: int = 0
+  size: Size | None = None
+  problems: list[Problem] = dataclasses.field(default_factory=list)
+
+
+def inspect_dataset(
+  dataset: Dataset,
+  root: pathlib.Path,
+  *,
+  whole: bool = True,
+  quick: bool = False,
+  threads: int = 16,
+  track: Track = lambda results, total, description: results,
+) -> Inspection:
+  """Looks at every file, without keeping more than one image for each thread.
+
+  Args:
+    dataset: Its records.
+    root: Its folder, absolute; names are shown from there.
+    whole: All categories were read: counts are compared with the published
+      ones, and files that no record uses are looked for.
+    quick: Read headers only: nothing is decoded, and no files are compared.
+    threads: How many files are read at a time.
+    track: Shows progress: takes results as they come, their number and what
+      they are, and gives the results.
+
+  Returns:
+    What was found.
+  """
+  records = (
+    dataset.train + dataset.validation + dataset.test + dataset.unlabelled
+  )
+  found = _in_threads(lambda r: _examine(r, root, quick), records, threads)
+  sizes = collections.defaultdict(collections.Counter)
+  problems, by_bytes = [], collections.defaultdict(list)
+  for finding in track(found, len(records), "reading"):
+    problems += finding.problems
+    if finding.size:
+      sizes[finding.record.category][finding.size] += 1
+      by_bytes[finding.num_bytes].append(finding.record.image)
+  problems += _missing_masks(dataset.train + dataset.test, root)
+  if not quick:
+    problems += _duplicates(dataset, by_bytes, root, threads, track)
+  if whole:
+    problems += _differences(dataset)
+  return Inspection(
+    dataset=dataset,
+    sizes=dict(sizes),
+    problems=tuple(sorted(problems, key=lambda p: PROBLEMS.index(p.kind))),
+    unused=_unused(records, root) if whole else {},
+    quick=quick,
+  )
+
+
+def _in_threads(
+  function: Callable[[_Item], _Result], items: Iterable[_Item], threads: int
+) -> Iterator[_Result]:
+  """Results in order; no more are under way than keep the threads busy."""
+  with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+    pending = collections.deque()
+    try:
+      for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > 4 * threads:
+          yield pending.popleft().result()
+      while pending:
+        yield pending.popleft().result()
+    finally:
+      pool.shutdown(cancel_futures=True)
+
+
+def _examine(record: Record, root: pathlib.Path, quick: bool) -> _Finding:
+  finding = _Finding(record)
+  try:
+    finding.num_bytes = os.stat(record.image).st_size
+    finding.size = _image_size(record.image, quick)
+  except Exception as error:  # Pillow's plugins raise whatever they like
+    finding.problems.append(_unreadable(record.image, root, error))
+  for mask in record.masks:
+    finding.problems += _examine_mask(mask, record, finding.size, root, quick)
+  return finding
+
+
+def _examine_mask(
+  mask: pathlib.Path,
+  record: Record,
+  image_size: Size | None,
+  root: pathlib.Path,
+  quick: bool,
+) -> list[Problem]:
+  try:
+    size = _image_size(mask, quick=True)
+    brightest = None if quick else _brightest(mask, record.mask_values)
+  except Exception as error:
+    return [_unreadable(mask, root, error)]
+  problems, name = [], _shown(mask, root)
+  if image_size not in (None, size):
+    text = f"{name}: {size_text(size)}, its image {size_text(image_size)}"
+    problems.append(Problem(MASK_SIZE, text))
+  if brightest == 0:
+    problems.append(Problem(EMPTY_MASK, name))
+  elif brightest is not None and brightest < 128:
+    problems.append(Problem(FAINT_MASK, f"{name}: up to {brightest} of 255"))
+  return problems
+
+
+def _image_size(path: pathlib.Path, quick: bool) -> Size:
+  if quick:
+    with Image.open(path) as image:
+      return image.size
+  return transforms.decode(path, "RGB").size
+
+
+def _brightest(mask: pathlib.Path, values: str) -> int:
+  """The largest of its pixels, in [0, 255]; as `transforms` reads them."""
+  if values == NON_ZERO:
+    with Image.open(mask) as image:
+      stored = np.asarray(image)
+    # Transparency marks nothing.
+    return 255 * int((stored[..., :3] if stored.ndim == 3 else stored).any())
+  return transforms.decode(mask, "L").getextrema()[1]
+
+
+def _unreadable(
+  path: pathlib.Path, root: pathlib.Path, error: Exception
+) -> Problem:
+  reason = error.__cause__ or error  # DataError wraps what Pillow says
+  text = getattr(reason, "strerror", None) or str(reason)
+  text = text.replace(str(path), path.name) or type(reason).__name__
+  return Problem(UNREADABLE, f"{_shown(path, root)}: {text}")
+
+
+def _missing_masks(
+  records: Sequence[Record], root: pathlib.Path
+) -> list[Problem]:
+  """One line for each image, or for a category that has no mask at all."""
+  by_category = collections.defaultdict(list)
+  for record in records:
+    if record.label == DEFECTIVE:
+      by_category[record.category].append(record)
+  problems = []
+  for category, defective in by_category.items():
+    without = [r.image for r in defective if not r.masks]
+    if len(without) == len(defective) > 1:
+      texts = [f"{category}: none of its {len(defective)} has one"]
+    else:
+      texts = [_shown(image, root) for image in without]
+    problems += [Problem(NO_MASK, text) for text in texts]
+  return problems
+
+
+def _duplicates(
+  dataset: Dataset,
+  by_bytes: dict[int, list[pathlib.Path]],
+  root: pathlib.Path,
+  threads: int,
+  track: Track,
+) -> list[Problem]:
+  """Images of equal content; only files of equal size can have that."""
+  trained = {record.image for record in dataset.train}
+  tested = {record.image for record in dataset.validation + dataset.test}
+  candidates = [
+    image
+    for images in by_bytes.values()
+    if not (trained.isdisjoint(images) or tested.isdisjoint(images))
+    for image in images
+    if image in trained or image in tested
+  ]
+  digests = _in_threads(_digest, candidates, threads)
+  digests = track(digests, len(candidates), "comparing")
+  by_digest = collections.defaultdict(list)
+  for image, digest in zip(candidates, digests, strict=True):
+    by_digest[digest].append(image)
+  return [
+    Problem(DUPLICATE, " = ".join(_shown(image, root) for image in same))
+    for same in by_digest.values()
+    if not (trained.isdisjoint(same) or tested.isdisjoint(same))
+  ]
+
+
+def _digest(path: pathlib.Path) -> bytes:
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").digest()
+
+
+def _differences(dataset: Dataset) -> list[Problem]:
+  published = find_published(dataset)
+  if published is None:
+    return []
+  return [
+    Problem(COUNTS, f"{published.name}: {difference}")
+    for difference in differences(dataset, published)
+  ]
+
+
+def _unused(records: Sequence[Record], root: pathlib.Path) -> dict[str, int]:
+  used = {str(p) for r in records for p in (r.image, *r.masks)}
+  unused = {}
+  for folder, inner, files in os.walk(root):
+    inner[:] = sorted(name for name in inner if not name.startswith("."))
+    count = sum(
+      name.lower().endswith(EXTENSIONS)
+      and not name.startswith(".")
+      and os.path.join(folder, name) not in used
+      for name in files
+    )
+    if count:
+      unused[_shown(pathlib.Path(folder), root)] = count
+  return unused
+
+
+def _shown(path: pathlib.Path, root: pathlib.Path) -> str:
+  """A file's name from the root; all of it if it lies elsewhere."""
+  return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def size_text(size: Size) -> str:
+  """A size as it is shown.
+
+  Args:
+    size: Width and height in pixels.
+
+  Returns:
+    For example "1024x768".
+  """
+  return f"{size[0]}x{size[1]}"

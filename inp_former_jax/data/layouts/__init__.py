@@ -1,0 +1,1 @@
+"""Folders as their makers lay them out -> records, a module per layout."""

@@ -1,0 +1,252 @@
+"""Your own images, sorted into folders: a folder on disk -> records.
+
+ROOT/normal/NAME.png              or good/, ok/
+ROOT/defect/NAME.png              or anomaly/, bad/, ng/, abnormal/; optional
+ROOT/defect/<kind>/NAME.png       where the kind of defect is known
+ROOT/mask/NAME_mask.png           (or NAME.png) or masks/, ground_truth/
+ROOT/mask/<kind>/NAME_mask.png    where images of two kinds have one name
+ROOT/test_normal/NAME.png         or test_good/, test_ok/; optional
+
+in any case ("OK", "NG"). ROOT may also hold several such folders, one for each
+category; or images and nothing else, which are normal then; or a list of its
+files, which goes before all this (`split_file`). A folder of images that is
+none of these is an error: as a defect that is not known for one it would be
+left out, or trained on.
+
+Normal images to test on, without which no image AUROC is defined, are
+- all of test_normal/, where there is that folder;
+- else, where there are defective images, about every fifth of normal/, at
+  least one of two. The hash of its name decides for each image by itself:
+  the choice stays as it is when images are added (only in a handful, where
+  no hash or every hash says "test", it is made by the smallest one);
+- else none: all images are trained on, and there is no test set.
+"""
+
+import difflib
+import hashlib
+import os
+import pathlib
+from collections.abc import Sequence
+
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.layouts import split_file
+from inp_former_jax.data.layouts.tree import (
+  EXTENSIONS,
+  absolute,
+  images_of,
+  match_masks,
+  select_categories,
+  subfolders,
+)
+from inp_former_jax.data.records import DEFECTIVE, NORMAL, Dataset, Record
+
+NAMES = {
+  "normal": ("normal", "good", "ok"),
+  "defect": ("defect", "anomaly", "bad", "ng", "abnormal"),
+  "mask": ("mask", "masks", "ground_truth"),
+  "test_normal": ("test_normal", "test_good", "test_ok"),
+}
+LAYOUT = (
+  "expected a folder normal/ with images and, where there are any, defect/ "
+  "and mask/ beside it; or several such folders, one for each category; or "
+  f"images and nothing else; or a list, {' or '.join(split_file.NAMES)}"
+)
+HELD_OUT = 1 / 5  # of the normal images, for testing
+
+
+def read_folder(
+  root: str | os.PathLike, categories: Sequence[str] = ()
+) -> Dataset:
+  """Reads images that are sorted into normal and defective ones.
+
+  Args:
+    root: Folder of a category, of several, or with a list of files.
+    categories: Names of those to read, in this order; all, by name, if empty.
+
+  Returns:
+    The records, by category. The module tells which are tested on; there are
+    no test records where there are normal images alone.
+
+  Raises:
+    DataError: The folder is not there or not in this layout, holds images
+      that would be left out, a category is not there or has nothing to train
+      on, its masks are ambiguous, or its list is wrong.
+  """
+  root = absolute(root)
+  if not root.is_dir():
+    found = "is not a folder" if root.exists() else "does not exist"
+    raise DataError(f"{root} {found}; {LAYOUT}. Check config.data.root.")
+  listed = split_file.find(root)
+  if listed:
+    parts = select_categories(root, split_file.read(listed), categories)
+  else:
+    folders = select_categories(root, _categories(root), categories)
+    parts = {name: _records(folders[name], name) for name in folders}
+  train = [r for part in parts.values() for r in part[0]]
+  test = [r for part in parts.values() for r in part[1]]
+  return Dataset(root.name, tuple(train), tuple(test))
+
+
+def _categories(root: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Category -> its folder, sorted by name."""
+  if _parts(root):
+    return {root.name: root}
+  folders = {f.name: f for f in subfolders(root) if _parts(f)}
+  if not folders and not images_of(root):
+    found = ", ".join(folder.name for folder in subfolders(root)[:8])
+    raise DataError(
+      f"{root} holds no images: {LAYOUT}; found "
+      f"{'the folders ' + found if found else 'no folder at all'}. Images end "
+      f"in {', '.join(EXTENSIONS)}. Check config.data.root."
+    )
+  if not folders:
+    return {root.name: root}
+  _refuse_others(root, set(folders.values()))
+  return folders
+
+
+def _parts(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  """A key of NAMES -> the folder that is it, of those that are there."""
+  parts = {}
+  for entry in subfolders(folder):
+    for part, names in NAMES.items():
+      if entry.name.lower() not in names:
+        continue
+      if part in parts:
+        raise DataError(
+          f"{parts[part]} and {entry} are two names for the same folder; "
+          f"expected one of {', '.join(names)}. Move the images of one into "
+          "the other."
+        )
+      parts[part] = entry
+  return parts
+
+
+def _refuse_others(folder: pathlib.Path, known: set[pathlib.Path]) -> None:
+  """Raises DataError if images would be left out of a folder with folders."""
+  images = images_of(folder)
+  if images:
+    raise DataError(
+      f"{folder} has {len(images)} images beside its folder "
+      f"{min(known).name}, e.g. {images[0].name}: are they normal? {LAYOUT}. "
+      "Move them into one of the folders, or elsewhere."
+    )
+  for other in subfolders(folder):
+    if other in known or not _any_image(other):
+      continue
+    names = [name for names in NAMES.values() for name in names]
+    nearest = difflib.get_close_matches(other.name.lower(), names, n=1)
+    raise DataError(
+      f"{other} has images and is none of the known folders; {LAYOUT}. "
+      + (f"Did you mean {nearest[0]}? " if nearest else "")
+      + "Rename the folder, or move it elsewhere."
+    )
+
+
+def _refuse_inner(folder: pathlib.Path) -> None:
+  """Raises DataError if a folder has folders of images, where none may be."""
+  for inner in subfolders(folder):
+    if _any_image(inner):
+      raise DataError(
+        f"{inner} has images that would be left out; expected them in "
+        f"{folder} itself. Move them."
+      )
+
+
+def _any_image(folder: pathlib.Path) -> bool:
+  return any(images_of(f) for f in (folder, *subfolders(folder)))
+
+
+def _records(
+  folder: pathlib.Path, category: str
+) -> tuple[list[Record], list[Record]]:
+  """Train and test records of one category."""
+  parts = _parts(folder)
+  if parts:
+    _refuse_others(folder, set(parts.values()))
+  normal = _normal_images(folder, parts)
+  defects = _defects(parts.get("defect"), parts.get("mask"), category)
+  if "test_normal" in parts:
+    tested = _images(parts["test_normal"])
+  else:
+    tested = _held_out(normal) if defects else []
+  trained = [image for image in normal if image not in set(tested)]
+  train, test = (
+    [Record(image, category, NORMAL, "good") for image in images]
+    for images in (trained, tested)
+  )
+  return train, test + defects
+
+
+def _normal_images(
+  folder: pathlib.Path, parts: dict[str, pathlib.Path]
+) -> list[pathlib.Path]:
+  if not parts:
+    return _images(folder)
+  if "normal" not in parts:
+    raise DataError(
+      f"{folder} has {', '.join(p.name for p in parts.values())} and no "
+      f"normal/; {LAYOUT}. Put normal images into {folder / 'normal'}."
+    )
+  return _images(parts["normal"])
+
+
+def _images(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The images of a folder that must have some, and no folders of them."""
+  _refuse_inner(folder)
+  images = images_of(folder)
+  if not images:
+    raise DataError(
+      f"{folder} has no images; expected files ending in "
+      f"{', '.join(EXTENSIONS)}. Put normal images there."
+    )
+  return images
+
+
+def _held_out(images: list[pathlib.Path]) -> list[pathlib.Path]:
+  """The share of the images whose names' hashes are the smallest."""
+
+  def rank(image: pathlib.Path) -> float:
+    digest = hashlib.sha256(os.fsencode(image.name)).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+  chosen = sum(rank(image) < HELD_OUT for image in images)
+  chosen = min(max(chosen, 1), len(images) - 1)
+  return sorted(sorted(images, key=rank)[:chosen])
+
+
+def _defects(
+  folder: pathlib.Path | None, masks: pathlib.Path | None, category: str
+) -> list[Record]:
+  """Records of the images in a folder and in its folders, if there is one."""
+  if folder is None:
+    return []
+  kinds = [("defect", images_of(folder))]
+  for kind in subfolders(folder):
+    _refuse_inner(kind)
+    kinds.append((kind.name, images_of(kind)))
+  for kind, _ in kinds:
+    if kind.lower() in NAMES["normal"]:
+      raise DataError(
+        f"{folder / kind} is a kind of defect by its place and normal by its "
+        "name. Rename it, or move it."
+      )
+  owned = _match_kinds(kinds, masks) if masks else {}
+  return [
+    Record(image, category, DEFECTIVE, kind, owned.get(image, ()))
+    for kind, images in kinds
+    for image in images
+  ]
+
+
+def _match_kinds(
+  kinds: list[tuple[str, list[pathlib.Path]]], folder: pathlib.Path
+) -> dict[pathlib.Path, tuple[pathlib.Path, ...]]:
+  """Image -> its mask: in the folder of its kind, else in that of all."""
+  masks, others = {}, []
+  for kind, images in kinds:
+    if (folder / kind).is_dir():
+      masks |= match_masks(images, folder / kind)
+    else:
+      others += images
+  return masks | match_masks(others, folder)

@@ -1,0 +1,82 @@
+"""The layout of MVTec AD 2: a folder on disk -> records.
+
+ROOT/<category>/train/good/NAME.png
+ROOT/<category>/validation/good/NAME.png
+ROOT/<category>/test_public/{good,bad}/NAME.png
+ROOT/<category>/test_public/ground_truth/bad/NAME_mask.png
+ROOT/<category>/test_private/NAME.png
+ROOT/<category>/test_private_mixed/NAME.png
+
+What the private test images show is known to the makers' server only.
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from inp_former_jax.data.layouts.tree import (
+  absolute,
+  find_categories,
+  images_of,
+  labelled_records,
+  named_folders,
+  normal_records,
+  select_categories,
+  training_records,
+)
+from inp_former_jax.data.records import Dataset, Record
+
+PRIVATE = ("test_private", "test_private_mixed")
+PARTS = ("train", "test_public", "validation", *PRIVATE)
+LAYOUT = (
+  "expected <category>/train/good/, <category>/test_public/{good,bad}/ and "
+  "<category>/test_public/ground_truth/bad/ (the layout of MVTec AD 2)"
+)
+
+
+def read_mvtec_ad2(
+  root: str | os.PathLike, categories: Sequence[str] = ()
+) -> Dataset:
+  """Reads a folder in the layout of MVTec AD 2.
+
+  Args:
+    root: Folder of the categories, or the folder of a single one.
+    categories: Names of those to read, in this order; all, by name, if empty.
+
+  Returns:
+    The records, by category and then by path. The public test images are
+    `test`, the private ones `unlabelled`; their defect is the name of their
+    folder. Only the folder `train` must be there.
+
+  Raises:
+    DataError: The folder is not there or not in this layout, a category is
+      not there, has nothing to train on or defects among it or the validation
+      images, there are public test images that are neither good nor bad, or
+      the masks are ambiguous.
+  """
+  root = absolute(root)
+  present = find_categories(root, PARTS, LAYOUT)
+  train, test, validation, unlabelled = [], [], [], []
+  for name, folder in select_categories(root, present, categories).items():
+    train += training_records(folder, name, LAYOUT)
+    validation += normal_records(folder / "validation", name)
+    test += _public_records(folder / "test_public", name)
+    for part in PRIVATE:
+      unlabelled += _private_records(folder / part, name)
+  return Dataset(
+    root.name,
+    tuple(train),
+    tuple(test),
+    validation=tuple(validation),
+    unlabelled=tuple(unlabelled),
+  )
+
+
+def _public_records(public: pathlib.Path, category: str) -> list[Record]:
+  kinds = named_folders(public, ("good", "bad"), LAYOUT)
+  return labelled_records(kinds, public / "ground_truth", category)
+
+
+def _private_records(private: pathlib.Path, category: str) -> list[Record]:
+  images = images_of(private) if private.is_dir() else []
+  return [Record(image, category, 0, private.name) for image in images]

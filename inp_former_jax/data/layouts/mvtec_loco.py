@@ -1,0 +1,137 @@
+"""The layout of MVTec LOCO AD: a folder on disk -> records.
+
+ROOT/<category>/train/good/NAME.png
+ROOT/<category>/validation/good/NAME.png
+ROOT/<category>/test/good/NAME.png
+ROOT/<category>/test/{logical_anomalies,structural_anomalies}/NAME.png
+ROOT/<category>/ground_truth/<anomalies>/NAME/{000,001,...}.png
+
+An image has a folder of masks, one for each defect in it. Their values tell
+the kinds of defects; all but 0 are defective.
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.layouts.tree import (
+  absolute,
+  find_categories,
+  images_of,
+  normal_records,
+  select_categories,
+  subfolders,
+  training_records,
+)
+from inp_former_jax.data.records import NON_ZERO, Dataset, Record
+
+PARTS = ("train", "test", "validation", "ground_truth")
+LAYOUT = (
+  "expected <category>/train/good/, <category>/test/<anomalies>/ and "
+  "<category>/ground_truth/<anomalies>/<image>/ (the layout of MVTec LOCO AD)"
+)
+
+
+def read_mvtec_loco(
+  root: str | os.PathLike, categories: Sequence[str] = ()
+) -> Dataset:
+  """Reads a folder in the layout of MVTec LOCO AD.
+
+  Args:
+    root: Folder of the categories, or the folder of a single one.
+    categories: Names of those to read, in this order; all, by name, if empty.
+
+  Returns:
+    The records, by category and then by path. Without a folder `test` a
+    category has no test records, without `validation` none of that.
+
+  Raises:
+    DataError: The folder is not there or not in this layout, a category is
+      not there, has nothing to train on or defects among it or the validation
+      images, or the masks are not in folders that belong to one image each.
+  """
+  root = absolute(root)
+  present = find_categories(root, PARTS, LAYOUT)
+  train, test, validation = [], [], []
+  for name, folder in select_categories(root, present, categories).items():
+    train += training_records(folder, name, LAYOUT)
+    validation += normal_records(folder / "validation", name)
+    test += _test_records(folder, name)
+  return Dataset(
+    root.name, tuple(train), tuple(test), validation=tuple(validation)
+  )
+
+
+def _test_records(folder: pathlib.Path, category: str) -> list[Record]:
+  records = []
+  test = folder / "test"
+  for kind in subfolders(test) if test.is_dir() else []:
+    images = images_of(kind)
+    if kind.name == "good":
+      records += [Record(image, category, 0, "good") for image in images]
+    else:
+      masks = _match_mask_folders(images, folder / "ground_truth" / kind.name)
+      records += [
+        Record(
+          image,
+          category,
+          1,
+          kind.name,
+          masks.get(image, ()),
+          mask_values=NON_ZERO,
+        )
+        for image in images
+      ]
+  return records
+
+
+def _match_mask_folders(
+  images: Sequence[pathlib.Path], truth: pathlib.Path
+) -> dict[pathlib.Path, tuple[pathlib.Path, ...]]:
+  """Image -> its masks, for the images that have some."""
+  folders = _mask_folders(truth)
+  owners = {}
+  for image in images:
+    if image.stem not in folders:
+      continue
+    other = owners.setdefault(image.stem, image)
+    if other != image:
+      raise DataError(
+        f"The masks in {folders[image.stem]} belong to {other} or to {image}: "
+        "their names differ only in the extension. Rename one of the two "
+        "images."
+      )
+  if folders and images and not owners:
+    raise DataError(
+      f"None of the {len(folders)} folders of masks in {truth} belongs to an "
+      f"image, e.g. {next(iter(folders))}; expected names like "
+      f"{images[0].stem} for {images[0]}. Rename them, or remove them to "
+      "evaluate image-wise only."
+    )
+  return {image: _masks_in(folders[stem]) for stem, image in owners.items()}
+
+
+def _mask_folders(truth: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Name of an image -> the folder of its masks; empty without `truth`."""
+  if not truth.is_dir():
+    return {}
+  files = images_of(truth)
+  if files:
+    raise DataError(
+      f"{truth} holds files, e.g. {files[0].name}; expected a folder of masks "
+      "for each image, e.g. 000/000.png for 000.png. If every image has one "
+      "mask, set config.data.layout to 'mvtec'."
+    )
+  return {folder.name: folder for folder in subfolders(truth)}
+
+
+def _masks_in(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
+  masks = tuple(images_of(folder))
+  if not masks:
+    raise DataError(
+      f"{folder} has no masks; expected 000.png and so on, those of one "
+      "image. Unpack the archive anew, or remove the folder to evaluate the "
+      "image image-wise only."
+    )
+  return masks

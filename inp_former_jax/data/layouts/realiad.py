@@ -1,0 +1,295 @@
+"""The layout of Real-IAD: a folder on disk -> records.
+
+ROOT/realiad_{256,512,1024}/<category>/OK/S0001/NAME.jpg
+ROOT/realiad_{256,512,1024}/<category>/NG/<defect>/S0001/NAME.{jpg,png}
+ROOT/realiad_jsons/{realiad_jsons,realiad_jsons_sv,...}/<category>.json
+
+Which images are for what stands in the JSON, of which there are several: all
+five views, one view (sv), and such with defects among the training images by
+a share that the name gives (fuiad_0.1). A view that does not show the defect
+of its sample counts as normal there, and so here.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.layouts.entries import (
+  require_files,
+  require_once,
+  resolve_within,
+)
+from inp_former_jax.data.layouts.tree import (
+  absolute,
+  select_categories,
+  subfolders,
+)
+from inp_former_jax.data.records import DEFECTIVE, NORMAL, Dataset, Record
+
+JSONS = "realiad_jsons"
+NOISY = "realiad_jsons_fuiad"
+SPLITS = ("train", "test")
+KEYS = ("anomaly_class", "image_path", "mask_path")
+
+_SAMPLE = re.compile(r"((?:[^/]+/)*S\d+)/[^/]*")
+_VIEW = re.compile(r".*_(C\d+)[_.][^/]*")  # the last of a path
+
+
+@dataclasses.dataclass(frozen=True)
+class _Index:
+  """The JSON of a category.
+
+  Attributes:
+    file: The JSON.
+    category: Its name; that of the file.
+    folder: That its paths start from.
+    normal_class: That of the entries without a defect.
+    entries: "train" or "test" -> as they stand there.
+  """
+
+  file: pathlib.Path
+  category: str
+  folder: pathlib.Path
+  normal_class: str
+  entries: dict[str, list]
+
+
+def read_realiad(
+  root: str | os.PathLike,
+  categories: Sequence[str] = (),
+  *,
+  images: str = "",
+  jsons: str = JSONS,
+) -> Dataset:
+  """Reads Real-IAD as published.
+
+  That takes 4 s and 190 MB for all of its 151,050 images; 2 s of it are to
+  see that every file is there, on a network drive more.
+
+  Args:
+    root: Folder with the folders of the images and of the JSONs.
+    categories: Names of those to read, in this order; all, by name, if empty.
+    images: Name of the folder of the images; that of the largest, as its name
+      says, if empty.
+    jsons: Name of the folder of the JSONs, in ROOT/realiad_jsons or in ROOT.
+
+  Returns:
+    The records, by category and then in the order of the JSON. The training
+    records have defects among them if `jsons` begins with
+    "realiad_jsons_fuiad", and only then.
+
+  Raises:
+    DataError: A folder is not there, a category is not there or has nothing
+      to train on, a JSON is not as it must be, or files in it are missing.
+  """
+  root = absolute(root)
+  image_folder = _image_folder(root, images)
+  files = {f.stem: f for f in _json_files(root, jsons)}
+  noisy = pathlib.PurePath(jsons).name.startswith(NOISY)
+  train, test = [], []
+  for category, file in select_categories(root, files, categories).items():
+    index = _read_index(file, category, image_folder)
+    records = _records(index, noisy)
+    train += records["train"]
+    test += records["test"]
+  return Dataset(root.name, tuple(train), tuple(test))
+
+
+def _image_folder(root: pathlib.Path, images: str) -> pathlib.Path:
+  if not root.is_dir():
+    found = "is not a folder" if root.exists() else "does not exist"
+    raise DataError(
+      f"{root} {found}; expected Real-IAD. Check config.data.root."
+    )
+  if images:
+    if (root / images).is_dir():
+      return root / images
+  else:
+    sizes = {
+      int(match[1]): folder
+      for folder in subfolders(root)
+      if (match := re.fullmatch(r"realiad_(\d+)", folder.name))
+    }
+    if sizes:
+      return sizes[max(sizes)]
+  raise DataError(
+    f"{root} has no folder {images or 'realiad_256, realiad_512 or the like'} "
+    f"of images; {_folders_found(root)}. Unpack the images there, or point "
+    "config.data.root at the folder that holds it."
+  )
+
+
+def _json_files(root: pathlib.Path, jsons: str) -> list[pathlib.Path]:
+  """The JSONs of all categories, by name."""
+  # As published first: there ROOT/realiad_jsons holds folders only. Copies
+  # leave that level out.
+  for folder in (root / JSONS / jsons, root / jsons):
+    files = sorted(folder.glob("[!.]*.json"))
+    if files:
+      return files
+  raise DataError(
+    f"{root} has no JSON in {JSONS}/{jsons} or {jsons}; "
+    f"{_folders_found(root, root / JSONS)}. Unpack the JSONs there, or name "
+    "one of the folders."
+  )
+
+
+def _folders_found(*folders: pathlib.Path) -> str:
+  """What an error says of them; paths start from the first."""
+  names = [
+    str(found.relative_to(folders[0]))
+    for folder in folders
+    if folder.is_dir()
+    for found in subfolders(folder)
+  ]
+  return "found " + (", ".join(names[:12]) or "no folder at all")
+
+
+def _read_index(
+  file: pathlib.Path, category: str, image_folder: pathlib.Path
+) -> _Index:
+  content = _read_json(file)
+  name = str(file)  # once, not for every entry
+  for split in SPLITS:
+    if not isinstance(content.get(split), list):
+      raise DataError(
+        f"{file} has no list {split!r}; found the keys "
+        f"{', '.join(content) or '(none)'}, expected meta, train and test. "
+        "Copy it anew."
+      )
+    for number, entry in enumerate(content[split]):
+      _check_entry(f"{name}, {split}[{number}]", entry)
+  if not content["train"]:
+    raise DataError(
+      f"{file} has no image to train on: its list train is empty. Leave "
+      f"{category!r} out with config.data.categories."
+    )
+  prefix = _meta(content, file, "prefix", "")
+  normal_class = _meta(content, file, "normal_class", "OK")
+  if prefix:
+    folder = resolve_within(image_folder, prefix, f"{file}, meta.prefix")
+  else:
+    first = content["train"][0]["image_path"]
+    folder = _start_of_paths(image_folder, category, first)
+  entries = {split: content[split] for split in SPLITS}
+  return _Index(file, category, folder, normal_class, entries)
+
+
+def _read_json(file: pathlib.Path) -> dict:
+  try:
+    content = json.loads(file.read_bytes())
+  except json.JSONDecodeError as error:
+    raise DataError(
+      f"{file} is broken at line {error.lineno}, column {error.colno}: "
+      f"{error.msg}; expected JSON. Copy it anew."
+    ) from error
+  except (UnicodeDecodeError, OSError) as error:
+    raise DataError(
+      f"{file} cannot be read: {error}; expected JSON. Copy it anew."
+    ) from error
+  if not isinstance(content, dict):
+    raise DataError(
+      f"{file} holds a {type(content).__name__}; expected an object with the "
+      "keys meta, train and test. Copy it anew."
+    )
+  return content
+
+
+def _check_entry(where: str, entry: object) -> None:
+  if not isinstance(entry, dict):
+    raise DataError(f"{where}: is {entry!r}; expected an object. Mend it.")
+  for key in KEYS:
+    if key not in entry:
+      raise DataError(
+        f"{where}: has no key {key!r}; found {', '.join(entry) or '(none)'}, "
+        f"expected {', '.join(KEYS)}. Mend the entry, or copy the file anew."
+      )
+    value = entry[key]
+    missing_mask = key == "mask_path" and value is None
+    if not missing_mask and not (isinstance(value, str) and value):
+      raise DataError(
+        f"{where}: {key} is {value!r}; expected a text"
+        f"{', or null' if key == 'mask_path' else ''}. Mend the entry."
+      )
+
+
+def _meta(content: dict, file: pathlib.Path, key: str, default: str) -> str:
+  """A value of the part meta; neither need be there."""
+  meta = content.get("meta") or {}
+  if not isinstance(meta, dict):
+    raise DataError(
+      f"{file}: meta is {meta!r}; expected an object. Copy the file anew."
+    )
+  value = meta.get(key) or default
+  if not isinstance(value, str):
+    raise DataError(
+      f"{file}: meta.{key} is {value!r}; expected a text. Copy the file anew."
+    )
+  return value
+
+
+def _start_of_paths(
+  image_folder: pathlib.Path, category: str, first: str
+) -> pathlib.Path:
+  """The folder the paths of a JSON without prefix start from.
+
+  Published ones have a prefix. Of copies without it some name the category in
+  every path and some do not, which only the files can tell.
+  """
+  if not (image_folder / category / first).is_file():
+    if (image_folder / first).is_file():
+      return image_folder
+  return image_folder / category
+
+
+def _records(index: _Index, noisy: bool) -> dict[str, list[Record]]:
+  """The records of a category by split; all their files are there."""
+  name = str(index.file)
+  records: dict[str, list[Record]] = {}
+  seen: dict[pathlib.Path, str] = {}
+  for split, entries in index.entries.items():
+    if noisy:
+      # Who trains without labels may test on what was trained on.
+      seen = {}
+    records[split] = []
+    for number, entry in enumerate(entries):
+      where = f"{name}, {split}[{number}]"
+      record = _record(index, where, entry)
+      require_once(record.image, where, seen)
+      if split == "train" and record.label == DEFECTIVE and not noisy:
+        raise DataError(
+          f"{where}: {entry['image_path']} is of the class {record.defect!r}; "
+          f"expected {index.normal_class!r} only, to train on. Remove the "
+          f"entry. JSONs that shall hold defects have names like {NOISY}_0.1."
+        )
+      records[split].append(record)
+  require_files(
+    (f for part in records.values() for r in part for f in (r.image, *r.masks)),
+    name,
+  )
+  return records
+
+
+def _record(index: _Index, where: str, entry: dict) -> Record:
+  path, mask = entry["image_path"], entry["mask_path"]
+  normal = entry["anomaly_class"] in ("OK", index.normal_class)
+  if normal and mask:
+    raise DataError(
+      f"{where}: {path} is normal and has the mask {mask}; expected masks of "
+      "defects only. Mend the class, or remove the mask."
+    )
+  sample = _SAMPLE.fullmatch(path.removeprefix(f"{index.category}/"))
+  view = _VIEW.fullmatch(path)
+  return Record(
+    image=resolve_within(index.folder, path, where),
+    category=index.category,
+    label=NORMAL if normal else DEFECTIVE,
+    defect="good" if normal else entry["anomaly_class"],
+    masks=(resolve_within(index.folder, mask, where),) if mask else (),
+    sample=sample[1] if sample else "",
+    view=view[1] if view else "",
+  )

@@ -1,0 +1,270 @@
+"""Your own images, by a list: split.csv or split.jsonl -> records.
+
+A line for each image. In split.csv the first line names the columns, with
+commas or semicolons between them; in split.jsonl every line is an object.
+
+image     the file; required. Paths start from the folder of the list.
+label     normal, good, ok or 0; anomaly, defect, abnormal, bad, ng or 1
+          (default: normal)
+mask      the file that marks the defective pixels (default: none)
+category  kind of product (default: the name of the list's folder)
+split     train or test (default: train for normal images, else test)
+defect    kind of defect (default: defect)
+
+A column, cell or key left out, left empty or null means the default. Upper or
+lower case does not matter in label and split.
+"""
+
+import csv
+import dataclasses
+import difflib
+import io
+import json
+import os
+import pathlib
+from collections.abc import Collection, Iterator, Sequence
+
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.layouts.entries import (
+  require_category,
+  require_once,
+  resolve_within,
+)
+from inp_former_jax.data.records import DEFECTIVE, NORMAL, Record
+
+NAMES = ("split.csv", "split.jsonl")
+COLUMNS = ("image", "label", "mask", "category", "split", "defect")
+LABELS = dict.fromkeys(("normal", "good", "ok", "0"), NORMAL) | dict.fromkeys(
+  ("anomaly", "defect", "abnormal", "bad", "ng", "1"), DEFECTIVE
+)
+SPLITS = ("train", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+  """A line of the list: where it stands, and its cells that are not empty."""
+
+  where: str
+  cells: dict[str, str]
+
+
+def find(root: pathlib.Path) -> pathlib.Path | None:
+  """The list of a folder; None if it has none.
+
+  Args:
+    root: Folder of a data set.
+
+  Returns:
+    Its file `split.csv` or `split.jsonl`.
+
+  Raises:
+    DataError: It has both.
+  """
+  found = [root / name for name in NAMES if (root / name).is_file()]
+  if len(found) > 1:
+    raise DataError(
+      f"There are two lists, {found[0]} and {found[1]}; expected one. Remove "
+      "the other."
+    )
+  return found[0] if found else None
+
+
+def read(path: pathlib.Path) -> dict[str, tuple[list[Record], list[Record]]]:
+  """Reads a list.
+
+  Args:
+    path: The list, absolute; its ending tells csv from jsonl.
+
+  Returns:
+    Category, by name -> its train and test records, in the list's order.
+
+  Raises:
+    DataError: A line is wrong, lists a file that is not there or an image for
+      the second time; the list is empty or a category has nothing to train
+      on.
+  """
+  rows = _csv_rows(path) if path.suffix == ".csv" else _jsonl_rows(path)
+  categories, seen = {}, {}
+  for row in rows:
+    record, split = _record(row, path.parent)
+    require_once(record.image, row.where, seen)
+    parts = categories.setdefault(record.category, ([], []))
+    parts[SPLITS.index(split)].append(record)
+  if not seen:
+    raise DataError(f"{path} lists no image; expected a line for each.")
+  for category, (train, test) in categories.items():
+    if not train:
+      raise DataError(
+        f"{path} lists nothing to train on for the category {category!r}, "
+        f"only {len(test)} test images, e.g. {test[0].image.name}. Add normal "
+        "images of the split train, or remove these."
+      )
+  return dict(sorted(categories.items()))
+
+
+def _csv_rows(path: pathlib.Path) -> Iterator[_Row]:
+  text = _text(path)
+  first = text.partition("\n")[0]
+  # Excel writes semicolons where the comma is the decimal sign.
+  delimiter = ";" if ";" in first and "," not in first else ","
+  lines = csv.reader(
+    io.StringIO(text, newline=""), delimiter=delimiter, strict=True
+  )
+  header = None
+  try:
+    for fields in lines:
+      fields = [field.strip() for field in fields]
+      where = f"{path}, line {lines.line_num}"
+      if not any(fields):
+        continue
+      if header is None:
+        header = fields
+        _check_header(header, where)
+        continue
+      if len(fields) != len(header):
+        raise DataError(
+          f"{where} has {len(fields)} cells, expected {len(header)}: "
+          f"{', '.join(header)}. Mend the line; a cell with a {delimiter!r} "
+          "in it needs quotes."
+        )
+      cells = zip(header, fields, strict=True)
+      yield _Row(where, {name: cell for name, cell in cells if cell})
+  except csv.Error as error:
+    raise DataError(
+      f"{path}, line {lines.line_num} is not CSV: {error}. Mend the line."
+    ) from error
+
+
+def _jsonl_rows(path: pathlib.Path) -> Iterator[_Row]:
+  for number, line in enumerate(_text(path).split("\n"), 1):
+    if not line.strip():
+      continue
+    where = f"{path}, line {number}"
+    try:
+      content = json.loads(line)
+    except (ValueError, RecursionError) as error:
+      raise DataError(
+        f"{where} is not JSON: {error}. Mend the line."
+      ) from error
+    if not isinstance(content, dict):
+      raise DataError(
+        f"{where} is {line.strip()[:40]!r}; expected an object, such as "
+        '{"image": "a.png"}.'
+      )
+    _check_columns(list(content), where)
+    cells = {k: _cell(k, v, where) for k, v in content.items()}
+    yield _Row(where, {name: cell for name, cell in cells.items() if cell})
+
+
+def _text(path: pathlib.Path) -> str:
+  content = path.read_bytes()
+  try:
+    return content.decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    line = content.count(b"\n", 0, error.start) + 1
+    raise DataError(
+      f"{path}, line {line} is not UTF-8 text. Save the list as UTF-8 (in "
+      "Excel: CSV UTF-8)."
+    ) from error
+
+
+def _check_header(names: Sequence[str], where: str) -> None:
+  _check_columns(names, where)
+  for name in names:
+    if names.count(name) > 1:
+      raise DataError(f"{where} names the column {name!r} twice.")
+  if "image" not in names:
+    raise DataError(
+      f"{where} has no column image; found {', '.join(names)}. The first "
+      "line names the columns."
+    )
+
+
+def _check_columns(names: Sequence[str], where: str) -> None:
+  unknown = [name for name in names if name not in COLUMNS]
+  if not unknown:
+    return
+  nearest = difflib.get_close_matches(unknown[0].lower(), COLUMNS, n=1)
+  raise DataError(
+    f"{where}: unknown columns {', '.join(map(repr, unknown))}; the columns "
+    f"are {', '.join(COLUMNS)}. "
+    + (f"Did you mean {nearest[0]!r}? " if nearest else "")
+    + "Rename or remove them."
+  )
+
+
+def _cell(column: str, value: object, where: str) -> str:
+  """A value of JSON as it would stand in CSV."""
+  if value is None:
+    return ""
+  # True is an int to Python, and no label to anyone.
+  if isinstance(value, bool) or not isinstance(value, str | int):
+    raise DataError(
+      f"{where}: {column} is {json.dumps(value)[:40]}; expected a string."
+    )
+  return str(value).strip()
+
+
+def _record(row: _Row, root: pathlib.Path) -> tuple[Record, str]:
+  """The record of a line, and its split."""
+  label = LABELS[_choice(row, "label", "normal", LABELS)]
+  default = "train" if label == NORMAL else "test"
+  split = _choice(row, "split", default, SPLITS)
+  if "image" not in row.cells:
+    raise DataError(f"{row.where} names no image.")
+  image = _file(row, "image", root)
+  defect = row.cells.get("defect", "defect" if label else "good")
+  if label == NORMAL:
+    _check_normal(row, defect)
+  elif split == "train":
+    raise DataError(
+      f"{row.where}: {image} is defective and of the split train; only normal "
+      "images are trained on. Mend its label or its split."
+    )
+  elif LABELS.get(defect.lower()) == NORMAL:
+    raise DataError(
+      f"{row.where}: {image} is defective and its kind of defect is "
+      f"{defect!r}. Mend its label or its defect."
+    )
+  masks = (_file(row, "mask", root),) if "mask" in row.cells else ()
+  category = root.name
+  if "category" in row.cells:
+    category = require_category(row.cells["category"], row.where)
+  if label == NORMAL:
+    return Record(image, category, label, "good"), split
+  return Record(image, category, label, defect, masks), split
+
+
+def _check_normal(row: _Row, defect: str) -> None:
+  """A mask or a defect without a label is a label that was forgotten."""
+  claims = "mask" if "mask" in row.cells else "defect"
+  if claims == "mask" or LABELS.get(defect.lower()) != NORMAL:
+    given = "" if "label" in row.cells else " (as none is given)"
+    raise DataError(
+      f"{row.where}: the label is normal{given} and the {claims} is "
+      f"{row.cells[claims]!r}. Write anomaly as its label, or leave its "
+      f"{claims} empty."
+    )
+
+
+def _choice(
+  row: _Row, column: str, default: str, choices: Collection[str]
+) -> str:
+  value = row.cells.get(column, default).lower()
+  if value not in choices:
+    raise DataError(
+      f"{row.where}: {column} is {row.cells[column]!r}; expected one of "
+      f"{', '.join(choices)}."
+    )
+  return value
+
+
+def _file(row: _Row, column: str, root: pathlib.Path) -> pathlib.Path:
+  path = resolve_within(root, row.cells[column], row.where)
+  if not os.path.isfile(path):  # pathlib's raises at a name that is too long
+    found = "is a folder" if os.path.isdir(path) else "does not exist"
+    raise DataError(
+      f"{row.where}: the {column} {path} {found}. Mend the line, or put the "
+      "file there."
+    )
+  return path

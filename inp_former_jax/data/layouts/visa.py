@@ -1,0 +1,217 @@
+"""The two layouts of VisA: a folder on disk -> records.
+
+As published, which images are for what stands in a list:
+ROOT/split_csv/1cls.csv
+ROOT/<category>/Data/Images/{Normal,Anomaly}/NAME.JPG
+ROOT/<category>/Data/Masks/Anomaly/NAME.png
+
+As the publishers' own script rearranges it, with or without the level `1cls`:
+ROOT/1cls/<category>/train/good/NAME.JPG
+ROOT/1cls/<category>/test/{good,bad}/NAME.JPG
+ROOT/1cls/<category>/ground_truth/bad/NAME.png
+
+Both give the same records in the same order.
+"""
+
+import csv
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.layouts.entries import (
+  require_category,
+  require_files,
+  require_once,
+  resolve_within,
+)
+from inp_former_jax.data.layouts.mvtec import read_mvtec
+from inp_former_jax.data.layouts.tree import (
+  absolute,
+  select_categories,
+  subfolders,
+)
+from inp_former_jax.data.records import (
+  DEFECTIVE,
+  NON_ZERO,
+  NORMAL,
+  Dataset,
+  Record,
+)
+
+SPLIT = "split_csv/1cls.csv"
+COLUMNS = ("object", "split", "label", "image", "mask")
+_DEFECT = "bad"  # VisA does not tell the kinds apart; the script's name
+_Row = tuple[str, dict[str, str]]
+
+
+def read_visa(
+  root: str | os.PathLike, categories: Sequence[str] = ()
+) -> Dataset:
+  """Reads VisA, as published or as prepared by the publishers' script.
+
+  Of the two the prepared form is read where both are there.
+
+  Args:
+    root: Folder of the data set.
+    categories: Names of those to read, in this order; all, by name, if empty.
+
+  Returns:
+    The records, by category and then by path.
+
+  Raises:
+    DataError: The folder is not there or in neither form, a category is not
+      there or has nothing to train on, the list of images is not as it must
+      be, or files in it are missing.
+  """
+  root = absolute(root)
+  prepared = root / "1cls"
+  if prepared.is_dir():
+    return _read_prepared(prepared, categories)
+  if (root / SPLIT).is_file():
+    return _read_raw(root, categories)
+  _require_prepared(root)
+  return _read_prepared(root, categories)
+
+
+def _require_prepared(root: pathlib.Path) -> None:
+  """Says what is amiss with a folder in neither form."""
+  if not root.is_dir():
+    found = "is not a folder" if root.exists() else "does not exist"
+    raise DataError(f"{root} {found}; expected VisA. Check config.data.root.")
+  folders = subfolders(root)
+  if any((folder / "Data" / "Images").is_dir() for folder in folders):
+    raise DataError(
+      f"{root} is VisA as published, but has no {SPLIT}; expected this list "
+      "of the images to train and to test on. Copy it from the archive."
+    )
+  if not any((folder / "train").is_dir() for folder in (root, *folders)):
+    names = ", ".join(folder.name for folder in folders[:8])
+    raise DataError(
+      f"{root} is not VisA; found {names and 'the folders '}"
+      f"{names or 'no folder at all'}, expected {SPLIT} and "
+      "<category>/Data/Images/ as published, or <category>/train/good/ as "
+      "prepared. Point config.data.root at the folder that holds them."
+    )
+
+
+def _read_prepared(root: pathlib.Path, categories: Sequence[str]) -> Dataset:
+  dataset = read_mvtec(root, categories)
+  name = root.parent.name if root.name == "1cls" else root.name
+  return dataclasses.replace(
+    dataset,
+    name=name,
+    train=_with_mask_values(dataset.train),
+    test=_with_mask_values(dataset.test),
+  )
+
+
+def _with_mask_values(records: Sequence[Record]) -> tuple[Record, ...]:
+  # The script writes 255, but copies with 1 are about.
+  return tuple(dataclasses.replace(r, mask_values=NON_ZERO) for r in records)
+
+
+def _read_raw(root: pathlib.Path, categories: Sequence[str]) -> Dataset:
+  file = root / SPLIT
+  present: dict[str, list[_Row]] = {}
+  for where, row in _read_split(file):
+    category = require_category(row["object"], where)
+    present.setdefault(category, []).append((where, row))
+  present = dict(sorted(present.items()))
+  if not present:
+    raise DataError(
+      f"{file} lists no image; expected a line for each. Copy it from the "
+      "archive of VisA."
+    )
+  seen: dict[pathlib.Path, str] = {}
+  train, test = [], []
+  for category, rows in select_categories(root, present, categories).items():
+    records = _raw_records(root, rows, seen)
+    if not records["train"]:
+      raise DataError(
+        f"{file} has no image to train on of the category {category!r}; "
+        "expected lines with the split train. Add some, or leave it out with "
+        "config.data.categories."
+      )
+    train += records["train"]
+    test += records["test"]
+  require_files(
+    (file for r in train + test for file in (r.image, *r.masks)), str(file)
+  )
+  return Dataset(root.name, tuple(train), tuple(test))
+
+
+def _read_split(file: pathlib.Path) -> Iterator[_Row]:
+  """The lines of the list: where each stands, and its values by column."""
+  try:
+    with file.open(encoding="utf-8-sig", newline="") as text:
+      reader = csv.DictReader(text, strict=True)
+      columns = reader.fieldnames or []
+      if sorted(columns) != sorted(COLUMNS):
+        raise DataError(
+          f"{file} has the columns {', '.join(columns) or '(none)'}; expected "
+          f"{', '.join(COLUMNS)}. Copy it from the archive of VisA."
+        )
+      for row in reader:
+        where = f"{file}, line {reader.line_num}"
+        if None in row or None in row.values():
+          raise DataError(
+            f"{where}: has more or fewer values than the {len(columns)} "
+            f"columns {', '.join(columns)}. Mend the line."
+          )
+        yield where, row
+  except (csv.Error, UnicodeDecodeError, OSError) as error:
+    raise DataError(
+      f"{file} cannot be read: {error}; expected a comma-separated table in "
+      "UTF-8. Copy it from the archive of VisA."
+    ) from error
+
+
+def _raw_records(
+  root: pathlib.Path, rows: Sequence[_Row], seen: dict[pathlib.Path, str]
+) -> dict[str, list[Record]]:
+  """The records of a category by split, each by path."""
+  records: dict[str, list[Record]] = {"train": [], "test": []}
+  for where, row in rows:
+    _check_row(where, row)
+    record = _raw_record(root, where, row)
+    require_once(record.image, where, seen)
+    records[row["split"]].append(record)
+  for split in records.values():
+    split.sort(key=lambda record: record.image)
+  return records
+
+
+def _check_row(where: str, row: dict[str, str]) -> None:
+  for column, values in (
+    ("split", ("train", "test")),
+    ("label", ("normal", "anomaly")),
+  ):
+    if row[column] not in values:
+      raise DataError(
+        f"{where}: the {column} is {row[column]!r}; expected "
+        f"{' or '.join(values)}. Mend the line."
+      )
+  if row["split"] == "train" and row["label"] == "anomaly":
+    raise DataError(
+      f"{where}: {row['image']} is an anomaly to train on; expected normal "
+      f"images only, as in {SPLIT} of the archive. Make its split test."
+    )
+  if row["mask"] and row["label"] == "normal":
+    raise DataError(
+      f"{where}: {row['image']} is normal and has the mask {row['mask']}; "
+      "expected masks of anomalies only. Mend the label, or remove the mask."
+    )
+
+
+def _raw_record(root: pathlib.Path, where: str, row: dict[str, str]) -> Record:
+  defective = row["label"] == "anomaly"
+  return Record(
+    image=resolve_within(root, row["image"], where),
+    category=row["object"],
+    label=DEFECTIVE if defective else NORMAL,
+    defect=_DEFECT if defective else "good",
+    masks=(resolve_within(root, row["mask"], where),) if row["mask"] else (),
+    mask_values=NON_ZERO,
+  )

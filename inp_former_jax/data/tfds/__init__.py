@@ -1,0 +1,1 @@
+"""Data sets in TFDS's array_record files, without TensorFlow."""

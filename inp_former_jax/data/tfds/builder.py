@@ -1,0 +1,291 @@
+"""Any layout -> a TFDS data set in array_record files, without TensorFlow.
+
+A few large files instead of very many small ones: for network drives, and for
+copying to many hosts or into a bucket. They hold the images' and masks' own
+bytes, so that a run on them is the same to the last bit as one on the files.
+Other programs may read them by `tfds.builder_from_directory(FOLDER)` and
+`as_data_source`. `source` says what is written, and reads it.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import filelock
+import numpy as np
+import rich.console
+import rich.progress
+
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.image_files import IMAGE, MASKS, import_tfds
+from inp_former_jax.data.layouts.tree import absolute
+from inp_former_jax.data.records import Dataset, Record
+from inp_former_jax.data.tfds.source import (
+  COMMAND,
+  FIELDS,
+  INDEX,
+  PART,
+  SPLITS,
+  VERSION,
+  foreign_entries,
+  is_bucket,
+  read_index,
+  version_folder,
+)
+
+SHARD_BYTES = 512 * 2**20  # of images, about; a reader keeps a file each open
+
+_Lines = dict[str, list[dict[str, Any]]]  # split -> its records in the index
+
+
+@dataclasses.dataclass(frozen=True)
+class BuiltDataset:
+  """A data set that is now there.
+
+  Attributes:
+    name: To read it by.
+    folder: With its files.
+    records: Split -> number of records, of those that have any.
+    num_bytes: Split -> bytes of its images and masks.
+    is_new: Whether it was written; otherwise it was there already.
+  """
+
+  name: str
+  folder: pathlib.Path
+  records: dict[str, int]
+  num_bytes: dict[str, int]
+  is_new: bool
+
+
+def build_tfds(
+  dataset: Dataset,
+  root: str | os.PathLike,
+  data_dir: str | os.PathLike,
+  name: str = "",
+) -> BuiltDataset:
+  """Writes a data set as a TFDS data set; it appears whole or not at all.
+
+  Args:
+    dataset: Records of files.
+    root: The folder that the names of the files shall start from.
+    data_dir: Folder of TFDS data sets, on a disk.
+    name: To read it by; made of the data set's name if empty.
+
+  Returns:
+    What is there now. A data set with the same records, of files of the same
+    sizes, is left as it is.
+
+  Raises:
+    DataError: `data_dir` is a bucket, has too little space, or holds another
+      data set of that name; or the name is not allowed.
+    ImportError: The extra tfds is not installed.
+    OSError: A file cannot be read.
+    RuntimeError: A file cannot be written.
+  """
+  import_tfds()
+  if is_bucket(data_dir):
+    raise DataError(
+      f"{data_dir} is a bucket, and array_record writes to disks only. Build "
+      "the data set in a folder and copy that, e.g. by gcloud storage cp -r."
+    )
+  name = name or tfds_name(dataset.name)
+  folder = pathlib.Path(version_folder(name, data_dir))
+  lines = _lines(dataset, absolute(root))
+  with _only_builder(folder.parent):
+    is_new = not _is_written(folder, lines)
+    if is_new:
+      _require_space(folder.parent, lines)
+      _write(folder, name, dataset, lines)
+  return BuiltDataset(
+    name=name,
+    folder=folder,
+    records={split: len(records) for split, records in lines.items()},
+    num_bytes={split: _num_bytes(r) for split, r in lines.items()},
+    is_new=is_new,
+  )
+
+
+def tfds_name(name: str) -> str:
+  """The nearest name that TFDS allows.
+
+  Args:
+    name: Of a data set, e.g. "MVTec-AD".
+
+  Returns:
+    Small letters, digits and underscores, a letter first: "mvtec_ad".
+  """
+  name = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")
+  return name if name[:1].isalpha() else f"data_{name}".strip("_")
+
+
+def _lines(dataset: Dataset, root: pathlib.Path) -> _Lines:
+  """The index without its header, of the splits that have records."""
+  lines = {
+    split: [_line(record, split, root) for record in getattr(dataset, split)]
+    for split in SPLITS
+  }
+  return {split: records for split, records in lines.items() if records}
+
+
+def _line(record: Record, split: str, root: pathlib.Path) -> dict[str, Any]:
+  files = (record.image, *record.masks)
+  sizes = [os.stat(file).st_size for file in files]
+  image, *masks = (
+    pathlib.Path(os.path.relpath(file, root)).as_posix() for file in files
+  )
+  line = {"split": split, "image": image, "masks": masks, "bytes": sizes}
+  line |= {name: getattr(record, name) for name in FIELDS}
+  try:
+    json.dumps(line, ensure_ascii=False).encode()
+  except UnicodeEncodeError:
+    raise DataError(
+      f"The name of {os.fsencode(record.image)!r}, or of its mask, is not in "
+      "UTF-8, as TFDS needs it. Rename the file or its folder."
+    ) from None
+  return line
+
+
+def _num_bytes(records: Sequence[dict[str, Any]]) -> int:
+  return sum(sum(record["bytes"]) for record in records)
+
+
+def _text(lines: _Lines) -> list[str]:
+  return [json.dumps(line) for records in lines.values() for line in records]
+
+
+@contextlib.contextmanager
+def _only_builder(home: pathlib.Path) -> Iterator[None]:
+  """Keeps a second process from writing the same data set."""
+  home.mkdir(parents=True, exist_ok=True)
+  lock = filelock.FileLock(home / ".building.lock", timeout=0)
+  try:
+    with lock:
+      yield
+  except filelock.Timeout:
+    raise DataError(
+      f"{home} is being built by another process. Wait for it to end."
+    ) from None
+
+
+def _is_written(folder: pathlib.Path, lines: _Lines) -> bool:
+  """Whether these records are in `folder`; raises if something else is."""
+  remedy = (
+    f"Nothing was written. Take another --name, or remove {folder.parent} to "
+    "build the data set anew."
+  )
+  if (folder / INDEX).is_file():
+    if read_index(folder)[1:] == _text(lines):
+      return True
+    raise DataError(
+      f"{folder.parent} holds another data set of that name: its records or "
+      f"the sizes of their files differ. {remedy}"
+    )
+  if others := foreign_entries(folder.parent):
+    raise DataError(
+      f"{folder.parent} holds {', '.join(others[:3])}, which this version of "
+      f"{COMMAND} did not write. {remedy}"
+    )
+  return False
+
+
+def _require_space(home: pathlib.Path, lines: _Lines) -> None:
+  needed = sum(map(_num_bytes, lines.values()))
+  free = shutil.disk_usage(home).free
+  if needed > free:
+    raise DataError(
+      f"The data set takes {needed:,} bytes and {home} has {free:,} left. Make "
+      "room, or take another --data_dir."
+    )
+
+
+def _write(
+  folder: pathlib.Path, name: str, dataset: Dataset, lines: _Lines
+) -> None:
+  """Writes beside `folder`, which then appears whole."""
+  part = folder.with_name(PART + folder.name)
+  shutil.rmtree(part, ignore_errors=True)  # of a build that was killed
+  part.mkdir()
+  try:
+    _write_examples(part, name, dataset, lines)
+    files = {path.name: path.stat().st_size for path in sorted(part.iterdir())}
+    header = json.dumps({"name": dataset.name, "files": files})
+    text = "\n".join([header, *_text(lines)]) + "\n"
+    (part / INDEX).write_text(text, encoding="utf-8")
+    part.rename(folder)
+  finally:
+    shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_examples(
+  folder: pathlib.Path, name: str, dataset: Dataset, lines: _Lines
+) -> None:
+  """Writes the array_record files and what TFDS must know of them.
+
+  Not by a `tfds.core.GeneratorBasedBuilder`: one keeps a split in memory and,
+  beyond 1 GB, in files that it writes with TensorFlow.
+  """
+  num_bytes = sum(map(_num_bytes, lines.values()))
+  num_records = sum(map(len, lines.values()))
+  writer = import_tfds().core.SequentialWriter(
+    _dataset_info(folder, name),
+    max_examples_per_shard=SHARD_BYTES * num_records // (num_bytes or 1) or 1,
+    file_format="array_record",
+  )
+  writer.initialize_splits(list(lines))
+  console = rich.console.Console(stderr=True)
+  with rich.progress.Progress(
+    console=console, disable=not console.is_terminal
+  ) as progress:
+    task = progress.add_task(name, total=num_bytes)
+    advance = functools.partial(progress.advance, task)
+    for split in lines:
+      examples = _examples(getattr(dataset, split), lines[split], advance)
+      # One call for each split: the writer rewrites its notes after each.
+      writer.add_examples({split: examples})
+  writer.close_all()
+
+
+def _dataset_info(folder: pathlib.Path, name: str) -> Any:
+  """A `tfds.core.DatasetInfo` of what `_examples` gives."""
+  tfds = import_tfds()
+  text = tfds.features.Text()
+  plain = {str: text, int: tfds.features.Scalar(np.int64)}
+  mask = tfds.features.Image(shape=(None, None, 1))
+  return tfds.core.DatasetInfo(
+    builder=tfds.core.DatasetIdentity(
+      name=name,
+      version=tfds.core.Version(VERSION),
+      data_dir=os.fspath(folder),
+      module_name="inp_former_jax.data.tfds_builder",
+    ),
+    description="Images to train and to test anomaly detection on.",
+    features=tfds.features.FeaturesDict(
+      {IMAGE: tfds.features.Image(), MASKS: tfds.features.Sequence(mask)}
+      | {"path": text, "mask_paths": tfds.features.Sequence(text)}
+      | {field: plain[kind] for field, kind in FIELDS.items()}
+    ),
+    disable_shuffling=True,  # so that readers keep the order
+  )
+
+
+def _examples(
+  records: Sequence[Record],
+  lines: Sequence[dict[str, Any]],
+  advance: Callable[[int], None],
+) -> Iterator[dict[str, Any]]:
+  """The records as TFDS takes them: files by their names."""
+  for record, line in zip(records, lines, strict=True):
+    yield {
+      IMAGE: os.fspath(record.image),
+      MASKS: [os.fspath(mask) for mask in record.masks],
+      "path": line["image"],
+      "mask_paths": line["masks"],
+    } | {field: line[field] for field in FIELDS}
+    advance(sum(line["bytes"]))

@@ -1,0 +1,206 @@
+"""A TFDS data set that `tfds_builder` wrote -> records.
+
+DATA_DIR/NAME/VERSION/records.jsonl          all records but for their images
+DATA_DIR/NAME/VERSION/NAME-SPLIT.array_record-00000 and so on
+DATA_DIR/NAME/VERSION/{dataset_info,features}.json
+
+The first line of records.jsonl has the name of the data set and the sizes of
+the other files, every further one a record, split by split and in order. Only
+this file is read before the first batch, whatever the data set's size.
+
+DATA_DIR may be a bucket (gs://...) for all that is done here: files are opened
+by etils, which needs the package gcsfs for it, and by array_record, of which
+late versions (0.8.6, say) read from buckets. Untested, for want of one.
+"""
+
+import dataclasses
+import difflib
+import json
+import os
+import pathlib
+import re
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.image_files import (
+  StoredFile,
+  forget_open_files,
+  import_tfds,
+)
+from inp_former_jax.data.layouts.tree import absolute
+from inp_former_jax.data.records import Dataset, Record
+
+if TYPE_CHECKING:
+  from etils import epath
+
+COMMAND = "python -m inp_former_jax.data.tfds_builder"
+INDEX = "records.jsonl"
+PART = "incomplete."  # TFDS leaves out folders that begin so
+SPLITS = ("train", "test", "validation", "unlabelled")
+VERSION = "1.0.0"  # of what is written, not of the images
+
+# What a record holds besides its files: name -> type.
+FIELDS = {
+  field.name: field.type
+  for field in dataclasses.fields(Record)
+  if field.name not in ("image", "masks")
+}
+
+
+def read_tfds(name: str, data_dir: str | os.PathLike) -> Dataset:
+  """Reads a data set that `tfds_builder` wrote.
+
+  Records, order and pixels are those of the files it was made from: images
+  and masks are `StoredFile`s, the very bytes of the files.
+
+  Args:
+    name: The name it was built under.
+    data_dir: Folder of TFDS data sets, or a bucket.
+
+  Returns:
+    Its records.
+
+  Raises:
+    DataError: No data set of that name is there, it was written by something
+      else, or its files are not as they were written.
+    ImportError: The extra tfds is not installed.
+  """
+  import_tfds()
+  if not data_dir:
+    raise DataError(
+      "config.data.tfds_dir is empty: set --config.data.tfds_dir=FOLDER to the "
+      "folder that holds the TFDS data sets."
+    )
+  folder = version_folder(name, data_dir)
+  if not (folder / INDEX).exists():
+    raise _absent(name, folder.parent.parent)
+  header, *lines = read_index(folder)
+  splits = {split: [] for split in SPLITS}
+  try:
+    header = json.loads(header)
+    for record in map(json.loads, lines):
+      records = splits[record["split"]]
+      records.append(_record(record, str(folder), len(records)))
+    dataset = Dataset(name=header["name"], **_tuples(splits))
+    files = dict(header["files"])
+  except (ValueError, KeyError, TypeError) as error:
+    raise DataError(
+      f"{folder / INDEX} cannot be read: {type(error).__name__}: {error}. It "
+      "is damaged, or of a newer inp_former_jax: install that, or remove "
+      f"{folder} and build the data set again ({COMMAND})."
+    ) from error
+  _check_sizes(folder, files)
+  forget_open_files()
+  return dataset
+
+
+def version_folder(name: str, data_dir: str | os.PathLike) -> "epath.Path":
+  """The folder of a data set's files.
+
+  Args:
+    name: Of the data set.
+    data_dir: Folder of TFDS data sets, or a bucket.
+
+  Returns:
+    The folder, which may not be there; absolute.
+
+  Raises:
+    DataError: TFDS does not allow the name.
+  """
+  from etils import epath
+
+  if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    raise DataError(
+      f"A TFDS data set cannot be called {name!r}; expected small letters, "
+      "digits and underscores, a letter first."
+    )
+  if not is_bucket(data_dir):
+    data_dir = absolute(data_dir)
+  return epath.Path(data_dir) / name / VERSION
+
+
+def is_bucket(data_dir: str | os.PathLike) -> bool:
+  """Whether a folder's name is the address of a bucket, such as gs://..."""
+  return "://" in os.fspath(data_dir)
+
+
+def foreign_entries(home: "epath.Path | pathlib.Path") -> list[str]:
+  """What lies in the folder of a data set that is not there.
+
+  Args:
+    home: DATA_DIR/NAME; may be absent.
+
+  Returns:
+    The names of its entries, without what an interrupted build leaves.
+  """
+  entries = sorted(e.name for e in home.iterdir()) if home.exists() else ()
+  return [name for name in entries if not name.startswith((".", PART))]
+
+
+def read_index(folder: "epath.Path | pathlib.Path") -> list[str]:
+  """The lines of a data set's records.jsonl, that of the header first.
+
+  Args:
+    folder: Of the data set.
+
+  Returns:
+    At least one line.
+  """
+  text = (folder / INDEX).read_text(encoding="utf-8")
+  # Not splitlines(), which splits elsewhere, too.
+  return text.removesuffix("\n").split("\n")
+
+
+def _record(line: dict[str, Any], folder: str, index: int) -> Record:
+  def stored(path: str, mask: int | None = None) -> StoredFile:
+    return StoredFile(folder, line["split"], index, path, mask)
+
+  return Record(
+    image=stored(line["image"]),
+    masks=tuple(stored(path, i) for i, path in enumerate(line["masks"])),
+    **{name: line[name] for name in FIELDS},
+  )
+
+
+def _tuples(splits: dict[str, list[Record]]) -> dict[str, tuple[Record, ...]]:
+  return {split: tuple(records) for split, records in splits.items()}
+
+
+def _check_sizes(folder: "epath.Path", files: dict[str, int]) -> None:
+  """Notices a copy that was cut short, before a run has gone on for hours."""
+  for name, expected in files.items():
+    path = folder / name
+    found = path.stat().length if path.exists() else "no"
+    if found != expected:
+      raise DataError(
+        f"{path} has {found} bytes, expected {expected}. Copy {folder} again, "
+        f"or remove it and build the data set again ({COMMAND})."
+      )
+
+
+def _absent(name: str, data_dir: "epath.Path") -> DataError:
+  """Says what there is instead of the data set."""
+  build = (
+    f"To build it: {COMMAND} --layout=LAYOUT --root=FOLDER "
+    f"--data_dir={shlex.quote(str(data_dir))} --name={name}"
+  )
+  if others := foreign_entries(data_dir / name):
+    return DataError(
+      f"{data_dir / name} was not written by this version of {COMMAND}: it has "
+      f"{', '.join(others[:3])} and no {VERSION}/{INDEX}. Remove it, or take "
+      f"another name. {build}"
+    )
+  present = sorted(
+    folder.name
+    for folder in (data_dir.iterdir() if data_dir.exists() else ())
+    if (folder / VERSION / INDEX).exists()
+  )
+  if not present:
+    return DataError(f"{data_dir} holds no data set yet. {build}")
+  nearest = difflib.get_close_matches(name, present, n=1)
+  return DataError(
+    f"{data_dir} has no data set {name!r}; it has {', '.join(present)}. "
+    + (f"Did you mean {nearest[0]!r}? " if nearest else "")
+    + f"Mend config.data.tfds. {build}"
+  )
