@@ -10,15 +10,20 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inp_former_jax import checkpoint, experiment, metrics, sharding
-from inp_former_jax.collector import Collector
+from inp_former_jax import checkpoint, experiment, sharding
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import Dataset, Record
-from inp_former_jax.predict import Prediction, make_predict_step
-from inp_former_jax.predictions import predict_records
-from inp_former_jax.report import CategoryResult, Evaluation, write_report
-from inp_former_jax.unlabelled import write_predictions
-from inp_former_jax.visualize import ColourScale, colour_scale
+from inp_former_jax.evaluation import metrics
+from inp_former_jax.evaluation.collector import Collector
+from inp_former_jax.evaluation.figures import ColourScale, colour_scale
+from inp_former_jax.evaluation.report import (
+  CategoryResult,
+  Evaluation,
+  write_report,
+)
+from inp_former_jax.evaluation.submission import write_predictions
+from inp_former_jax.inference.predict_step import Prediction, make_predict_step
+from inp_former_jax.inference.record_batches import predict_records
 
 COLOUR_SCALE_IMAGES = 100  # normal ones, and as many defective ones
 

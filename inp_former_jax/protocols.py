@@ -6,7 +6,8 @@ from collections.abc import Callable
 import jax
 from ml_collections import ConfigDict
 
-from inp_former_jax import checkpoint, evaluate, experiment, report, train
+from inp_former_jax import checkpoint, evaluate, experiment, train
+from inp_former_jax.evaluation import report
 
 MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT = (
   "multi_class",

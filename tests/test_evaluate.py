@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import rich.console
 
-from inp_former_jax import report
-from inp_former_jax.collector import PixelScores
 from inp_former_jax.data.records import Record
 from inp_former_jax.evaluate import check_settings, grid_records
-from inp_former_jax.report import CategoryResult, Evaluation
-from inp_former_jax.visualize import ColourScale
+from inp_former_jax.evaluation import report
+from inp_former_jax.evaluation.collector import PixelScores
+from inp_former_jax.evaluation.figures import ColourScale
+from inp_former_jax.evaluation.report import CategoryResult, Evaluation
 
 
 def record(category: str, defect: str) -> Record:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from inp_former_jax import losses, optimizer, scoring, train_step
+from inp_former_jax import losses, optimizer, train_step
+from inp_former_jax.inference import scoring
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import vit
 from inp_former_jax.models.similarity import cosine_similarity

@@ -10,8 +10,8 @@ import numpy as np
 from inp_former_jax import sharding
 from inp_former_jax.data import transforms
 from inp_former_jax.data.layouts.tree import EXTENSIONS
+from inp_former_jax.inference.predict_step import make_predict_step
 from inp_former_jax.models import inp_former as model_lib
-from inp_former_jax.predict import make_predict_step
 from inp_former_jax.weights import files
 from weights_conversion import inp_former, model_checks
 from weights_conversion.reference import Comparison, Result

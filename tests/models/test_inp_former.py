@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from inp_former_jax import losses, scoring
+from inp_former_jax import losses
+from inp_former_jax.inference import scoring
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import vit
 from inp_former_jax.models.inp_former import INPFormer

@@ -13,7 +13,7 @@ import rich.console
 from PIL import Image
 
 from inp_former_jax.data import __main__ as command
-from inp_former_jax.data.inspection.findings import (
+from inp_former_jax.data.inspection import (
   findings,
   published,
   tables,

@@ -7,8 +7,8 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
-from inp_former_jax import scoring
 from inp_former_jax.data import transforms
+from inp_former_jax.inference import scoring
 from inp_former_jax.models import vit
 from inp_former_jax.sharding import batch_sharding
 

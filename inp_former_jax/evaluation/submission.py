@@ -17,8 +17,8 @@ from PIL import Image
 from inp_former_jax import sharding
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data.records import Record
-from inp_former_jax.predict import Prediction
-from inp_former_jax.predictions import predict_records
+from inp_former_jax.inference.predict_step import Prediction
+from inp_former_jax.inference.record_batches import predict_records
 
 FOLDER = "predictions"
 

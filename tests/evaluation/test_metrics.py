@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from inp_former_jax import metrics
+from inp_former_jax.evaluation import metrics
 
-GOLDENS = pathlib.Path(__file__).parent / "goldens" / "metrics.npz"
+GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "metrics.npz"
 PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_aupro")
 IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1max")
 

@@ -14,7 +14,7 @@ from configs import (
   visa,
   zero_shot,
 )
-from inp_former_jax import paper
+from inp_former_jax.evaluation import paper
 
 LEAVES = {
   "mvtec": mvtec,

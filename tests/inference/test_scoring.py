@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from inp_former_jax import scoring
+from inp_former_jax.inference import scoring
 
 
 @pytest.fixture(autouse=True)

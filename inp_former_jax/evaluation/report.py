@@ -13,11 +13,12 @@ import rich.console
 import rich.table
 from ml_collections import ConfigDict
 
-from inp_former_jax import experiment, paper
+from inp_former_jax import experiment
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data import transforms
 from inp_former_jax.data.records import Record
-from inp_former_jax.visualize import (
+from inp_former_jax.evaluation import paper
+from inp_former_jax.evaluation.figures import (
   ColourScale,
   QualitativeSample,
   save_qualitative_grid,

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from inp_former_jax import metrics, sharding
+from inp_former_jax import sharding
 from inp_former_jax.data.records import Record
-from inp_former_jax.predict import Prediction
+from inp_former_jax.evaluation import metrics
+from inp_former_jax.inference.predict_step import Prediction
 
 
 class PixelScores:

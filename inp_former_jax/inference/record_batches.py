@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from inp_former_jax import experiment, sharding
 from inp_former_jax.data import loader
 from inp_former_jax.data.records import Record
-from inp_former_jax.predict import Prediction
+from inp_former_jax.inference.predict_step import Prediction
 
 
 def predict_records(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inp_former_jax import visualize
+from inp_former_jax.evaluation import figures
 
 
 def sample(anomaly_map=None, mask="empty", title="washer / good", size=64):
@@ -18,7 +18,7 @@ def sample(anomaly_map=None, mask="empty", title="washer / good", size=64):
     anomaly_map = random.uniform(0.05, 0.2, (32, 32))
   if isinstance(mask, str):
     mask = np.zeros((size, size), bool)
-  return visualize.QualitativeSample(image, mask, anomaly_map, title, 0.123)
+  return figures.QualitativeSample(image, mask, anomaly_map, title, 0.123)
 
 
 def pixels(path):
@@ -29,13 +29,13 @@ def pixels(path):
 
 def cell(array, row, column):
   """The middle of a cell of a one-panel grid without a title."""
-  top = visualize.MARGIN / 2 + visualize.HEADING
-  top += row * (visualize.CAPTION + visualize.CELL) + visualize.CAPTION
-  left = visualize.MARGIN + column * (visualize.CELL + visualize.GAP)
-  inset = visualize.CELL / 10
+  top = figures.MARGIN / 2 + figures.HEADING
+  top += row * (figures.CAPTION + figures.CELL) + figures.CAPTION
+  left = figures.MARGIN + column * (figures.CELL + figures.GAP)
+  inset = figures.CELL / 10
   y, x, length = (
-    round(v * visualize.DPI)
-    for v in (top + inset, left + inset, visualize.CELL - 2 * inset)
+    round(v * figures.DPI)
+    for v in (top + inset, left + inset, figures.CELL - 2 * inset)
   )
   return array[y : y + length, x : x + length]
 
@@ -45,7 +45,7 @@ def draw(tmp_path):
   def draw(samples, **kwargs):
     path = tmp_path / "figures" / "grid.png"
     arguments = {"vmin": 0.05, "vmax": 0.35} | kwargs
-    visualize.save_qualitative_grid(path, samples, **arguments)
+    figures.save_qualitative_grid(path, samples, **arguments)
     assert [p.name for p in path.parent.iterdir()] == ["grid.png"]
     return pixels(path)
 
@@ -55,7 +55,7 @@ def draw(tmp_path):
 def test_grid_grows_by_rows_and_then_by_panels(draw):
   one = draw([sample()])
   two = draw([sample()] * 2)
-  row = (visualize.CELL + visualize.CAPTION) * visualize.DPI
+  row = (figures.CELL + figures.CAPTION) * figures.DPI
   assert two.shape[0] - one.shape[0] == pytest.approx(row, abs=1)
   assert two.shape[1] == one.shape[1] == 624
   ten = draw([sample()] * 10)  # two panels of five
@@ -63,14 +63,14 @@ def test_grid_grows_by_rows_and_then_by_panels(draw):
   assert ten.shape[1] == 2 * one.shape[1]
   titled = draw([sample()], title="INP-Former")
   assert titled.shape[0] - one.shape[0] == pytest.approx(
-    visualize.TITLE * visualize.DPI, abs=1
+    figures.TITLE * figures.DPI, abs=1
   )
 
 
 def test_nine_rows_of_noise_stay_below_two_megabytes(tmp_path):
   path = tmp_path / "grid.png"
   samples = [sample(size=392)] * 9
-  visualize.save_qualitative_grid(path, samples, vmin=0.0, vmax=0.2)
+  figures.save_qualitative_grid(path, samples, vmin=0.0, vmax=0.2)
   assert path.stat().st_size < 2e6
 
 
@@ -119,21 +119,21 @@ def test_failed_writing_leaves_the_old_figure(tmp_path, monkeypatch):
     file.write_bytes(b"half")
     raise OSError("disk full")
 
-  monkeypatch.setattr(visualize.FigureCanvasAgg, "print_png", fail)
+  monkeypatch.setattr(figures.FigureCanvasAgg, "print_png", fail)
   with pytest.raises(OSError, match="disk full"):
-    visualize.save_qualitative_grid(path, [sample()], vmin=0, vmax=1)
+    figures.save_qualitative_grid(path, [sample()], vmin=0, vmax=1)
   assert path.read_bytes() == b"old"
   assert list(tmp_path.iterdir()) == [path]
 
 
 def test_global_state_is_left_alone(tmp_path):
   before = dict(matplotlib.rcParams)
-  visualize.save_qualitative_grid(
+  figures.save_qualitative_grid(
     tmp_path / "grid.png", [sample()], vmin=0, vmax=1
   )
   assert dict(matplotlib.rcParams) == before
   code = (
-    "import sys, inp_former_jax.visualize;"
+    "import sys, inp_former_jax.evaluation.figures;"
     "sys.exit('matplotlib.pyplot' in sys.modules)"
   )
   assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -144,11 +144,11 @@ def test_global_state_is_left_alone(tmp_path):
 
 def test_overlay_has_the_image_size_and_clips_scores():
   image = np.full((40, 60, 3), 128, np.uint8)
-  found = visualize.overlay(image, np.array([[0.0, 0.0], [1.0, 1.0]]), 0, 1)
+  found = figures.overlay(image, np.array([[0.0, 0.0], [1.0, 1.0]]), 0, 1)
   assert found.shape == image.shape and found.dtype == np.uint8
   cold, hot = found[0, 0].astype(int), found[-1, 0].astype(int)
   assert cold[2] > cold[0] and hot[0] > hot[2]  # blue, red
-  outside = visualize.overlay(image, np.array([[-1.0], [5.0]]), 0, 1)
+  outside = figures.overlay(image, np.array([[-1.0], [5.0]]), 0, 1)
   np.testing.assert_array_equal(outside[0, 0], cold)
   np.testing.assert_array_equal(outside[-1, 0], hot)
 
@@ -159,21 +159,21 @@ def test_overlay_shows_the_image_in_grey_and_less_of_it_where_hot(
 ):
   dark, light = (np.full((8, 8, 3), v, np.uint8) for v in (40, 220))
   scores = np.full((4, 4), score)
-  found = [visualize.overlay(image, scores, 0, 1) for image in (dark, light)]
+  found = [figures.overlay(image, scores, 0, 1) for image in (dark, light)]
   gain = found[1].astype(int) - found[0]
   np.testing.assert_allclose(gain, (1 - opacity) * 180, rtol=0, atol=1)
 
 
 def test_colour_bar_has_the_colours_of_maps_over_mid_grey(draw):
   array = draw([sample()], vmin=0.0, vmax=1.0).astype(int)
-  bottom = visualize.COLOUR_BAR - 0.14 + 0.05
-  row = array[array.shape[0] - round(bottom * visualize.DPI)]
+  bottom = figures.COLOUR_BAR - 0.14 + 0.05
+  row = array[array.shape[0] - round(bottom * figures.DPI)]
   grey = np.full((1, 1, 3), 128, np.uint8)
   middle = array.shape[1] / 2
-  length = 3 * visualize.CELL * visualize.DPI / 1.06  # less its two tips
+  length = 3 * figures.CELL * figures.DPI / 1.06  # less its two tips
   for score in (0.02, 0.25, 0.5, 0.75, 0.98):
     offset = (score - 0.5) * length
-    expected = visualize.overlay(grey, np.full((1, 1), score), 0.0, 1.0)[0, 0]
+    expected = figures.overlay(grey, np.full((1, 1), score), 0.0, 1.0)[0, 0]
     found = row[round(middle + offset)]
     np.testing.assert_allclose(found, expected, rtol=0, atol=8)
 
@@ -191,34 +191,34 @@ def maps(peak, count=20, seed=0):
 def test_good_parts_stay_below_three_fifths_of_the_scale():
   normal = maps(0.06)
   for others in ((), maps(0.08), maps(0.3)):
-    scale = visualize.colour_scale(iter(normal), iter(others))
+    scale = figures.colour_scale(iter(normal), iter(others))
     limit = scale.vmin + 0.6 * (scale.vmax - scale.vmin)
     assert scale.vmin == pytest.approx(0.05, abs=1e-3)
     assert max(m.max() for m in normal) <= limit + 1e-9
 
 
 def test_badly_separated_maps_use_the_whole_scale_for_good_parts():
-  scale = visualize.colour_scale(maps(0.35), maps(0.36))
+  scale = figures.colour_scale(maps(0.35), maps(0.36))
   share = (0.35 - scale.vmin) / (scale.vmax - scale.vmin)
   assert share == pytest.approx(0.6)
 
 
 def test_defects_reach_the_hot_end_whatever_a_few_outliers():
   normal, defective = maps(0.06), maps(0.3)
-  plain = visualize.colour_scale(normal, defective)
+  plain = figures.colour_scale(normal, defective)
   assert plain.vmax == pytest.approx(0.3)
   normal[0][0, 0] = defective[0][0, 0] = 1.9
-  assert visualize.colour_scale(normal, defective).vmax < 0.35
+  assert figures.colour_scale(normal, defective).vmax < 0.35
 
 
 def test_constant_maps_still_give_a_scale():
-  scale = visualize.colour_scale([np.zeros((8, 8))])
+  scale = figures.colour_scale([np.zeros((8, 8))])
   assert scale.vmin < scale.vmax
 
 
 def test_scale_refuses_no_normal_maps_and_nan():
   with pytest.raises(ValueError, match="normal"):
-    visualize.colour_scale([])
+    figures.colour_scale([])
   damaged = np.full((8, 8), np.nan)
   with pytest.raises(ValueError, match="not finite"):
-    visualize.colour_scale([np.zeros((8, 8))], [damaged])
+    figures.colour_scale([np.zeros((8, 8))], [damaged])

@@ -1,0 +1,1 @@
+"""Predictions over a test set -> metrics, tables and pictures."""

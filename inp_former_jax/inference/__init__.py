@@ -1,0 +1,1 @@
+"""Images -> anomaly maps and scores; the one way for all uses."""
