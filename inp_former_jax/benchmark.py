@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, config_flags
 
 from inp_former_jax import command_line, experiment, sharding
 from inp_former_jax.inference.predict_step import make_predict_step
-from inp_former_jax.train_step import make_train_step
+from inp_former_jax.training.train_step import make_train_step
 from inp_former_jax.weights import pretrained
 
 PREDICT, TRAIN = "predict", "train"

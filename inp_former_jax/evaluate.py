@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inp_former_jax import checkpoint, experiment, sharding
+from inp_former_jax import experiment, sharding
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import Dataset, Record
 from inp_former_jax.evaluation import metrics
@@ -24,6 +24,7 @@ from inp_former_jax.evaluation.report import (
 from inp_former_jax.evaluation.submission import write_predictions
 from inp_former_jax.inference.predict_step import Prediction, make_predict_step
 from inp_former_jax.inference.record_batches import predict_records
+from inp_former_jax.training import checkpoint
 
 COLOUR_SCALE_IMAGES = 100  # normal ones, and as many defective ones
 

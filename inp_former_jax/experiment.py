@@ -15,7 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inp_former_jax import optimizer, sharding
+from inp_former_jax import sharding
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data import few_shot, mixing
 from inp_former_jax.data.demo import parts
@@ -25,6 +25,7 @@ from inp_former_jax.data.records import Dataset
 from inp_former_jax.data.tfds.source import read_tfds
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.models import inp_former, vit
+from inp_former_jax.training import optimizer
 from inp_former_jax.weights import pretrained
 
 CONVERTED_ENCODER = "encoder.safetensors"

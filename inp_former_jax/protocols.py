@@ -6,8 +6,9 @@ from collections.abc import Callable
 import jax
 from ml_collections import ConfigDict
 
-from inp_former_jax import checkpoint, evaluate, experiment, train
+from inp_former_jax import evaluate, experiment, train
 from inp_former_jax.evaluation import report
+from inp_former_jax.training import checkpoint
 
 MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT = (
   "multi_class",

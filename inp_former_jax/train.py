@@ -5,14 +5,15 @@ import os
 import jax
 from ml_collections import ConfigDict
 
-from inp_former_jax import checkpoint, evaluate, experiment, sharding
+from inp_former_jax import evaluate, experiment, sharding
 from inp_former_jax.data import loader
 from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.report import write_report
 from inp_former_jax.evaluation.submission import write_predictions
 from inp_former_jax.inference.predict_step import make_predict_step
-from inp_former_jax.progress import TrainingLog
-from inp_former_jax.train_step import make_train_step
+from inp_former_jax.training import checkpoint
+from inp_former_jax.training.progress import TrainingLog
+from inp_former_jax.training.train_step import make_train_step
 
 
 def num_steps(config: ConfigDict, num_records: int) -> int:

@@ -13,7 +13,7 @@ import pytest
 from inp_former_jax import experiment, sharding
 from inp_former_jax.data import loader
 from inp_former_jax.data.demo import parts
-from inp_former_jax.train_step import make_train_step
+from inp_former_jax.training.train_step import make_train_step
 from tests.conftest import ROOT, main_command, run_main, tiny_config
 
 pytestmark = pytest.mark.slow

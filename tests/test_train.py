@@ -9,8 +9,9 @@ import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
-from inp_former_jax import checkpoint, evaluate, train
+from inp_former_jax import evaluate, train
 from inp_former_jax.data.demo import parts
+from inp_former_jax.training import checkpoint
 from tests.conftest import tiny_config
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 from PIL import Image
 
-from inp_former_jax import optimizer
 from inp_former_jax.data import transforms
 from inp_former_jax.data.augment import AUGMENTATIONS, augment
 from inp_former_jax.evaluation import metrics
+from inp_former_jax.training import optimizer
 from weights_conversion.reference import (
   BLOCK,
   EXACT_METRIC,

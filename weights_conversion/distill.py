@@ -28,11 +28,12 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from inp_former_jax import checkpoint, command_line, experiment, sharding
+from inp_former_jax import command_line, experiment, sharding
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data import loader, transforms
 from inp_former_jax.models import vit
-from inp_former_jax.progress import TrainingLog
+from inp_former_jax.training import checkpoint
+from inp_former_jax.training.progress import TrainingLog
 from inp_former_jax.weights import (
   dinov2_rules,
   files,

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from inp_former_jax import checkpoint, optimizer
 from inp_former_jax.experiment import CONVERTED_ENCODER
 from inp_former_jax.models import inp_former, vit
+from inp_former_jax.training import checkpoint, optimizer
 from inp_former_jax.weights import files
 from inp_former_jax.weights.dinov2_rules import (
   encoder_rules,

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from inp_former_jax import losses, optimizer, train_step
 from inp_former_jax.inference import scoring
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import vit
 from inp_former_jax.models.similarity import cosine_similarity
+from inp_former_jax.training import losses, optimizer, train_step
 from inp_former_jax.weights import files, rules
 from weights_conversion import inp_former_names
 from weights_conversion.encoder_checks import check_blocks

@@ -11,8 +11,8 @@ from flax import nnx
 from PIL import Image
 
 from configs import distill as distill_config
-from inp_former_jax.checkpoint import CheckpointError
 from inp_former_jax.models import vit
+from inp_former_jax.training.checkpoint import CheckpointError
 from inp_former_jax.weights import dinov2_rules, files, pretrained
 from weights_conversion.distill import distill
 
@@ -97,7 +97,7 @@ def test_a_stopped_run_ends_with_the_same_student(
   config, tmp_path, monkeypatch
 ):
   distill(config, tmp_path / "whole")
-  from inp_former_jax.progress import TrainingLog
+  from inp_former_jax.training.progress import TrainingLog
 
   step = TrainingLog.step
 

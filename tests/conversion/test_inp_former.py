@@ -6,7 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from inp_former_jax import checkpoint, evaluate, train
+from inp_former_jax import evaluate, train
+from inp_former_jax.training import checkpoint
 from inp_former_jax.weights import files
 from tests.conftest import GOLDENS
 from weights_conversion import inp_former, inp_former_names, verify

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from inp_former_jax.checkpoint import CheckpointError
+from inp_former_jax.training.checkpoint import CheckpointError
 from weights_conversion.distillation.targets import compute_targets
 
 SHAPES = ((2, 2, 3), (2, 4, 5))

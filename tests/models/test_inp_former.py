@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from inp_former_jax import losses
 from inp_former_jax.inference import scoring
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import vit
 from inp_former_jax.models.inp_former import INPFormer
+from inp_former_jax.training import losses
 from inp_former_jax.weights import files
 from tests.conftest import GOLDENS
 from weights_conversion.inp_former import load_model

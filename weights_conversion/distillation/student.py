@@ -11,7 +11,7 @@ from flax import nnx
 from inp_former_jax.data import transforms
 from inp_former_jax.models import vit
 from inp_former_jax.models.inp_former import mean_features
-from inp_former_jax.train_step import State
+from inp_former_jax.training.train_step import State
 from weights_conversion.distillation.chunks import map_chunks
 from weights_conversion.distillation.initial_student import fit_linear
 

@@ -10,9 +10,10 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inp_former_jax import checkpoint, sharding
+from inp_former_jax import sharding
 from inp_former_jax.data import transforms
 from inp_former_jax.models import vit
+from inp_former_jax.training import checkpoint
 from inp_former_jax.weights import pretrained
 from weights_conversion.distillation import views as viewing
 from weights_conversion.distillation.student import encoder_groups

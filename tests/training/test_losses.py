@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inp_former_jax import losses
 from inp_former_jax.models.inp_former import INPFormerOutput
+from inp_former_jax.training import losses
 from tests.conftest import ROOT
 
 SHAPE = (3, 5, 7)  # batch, patches, channels
@@ -242,7 +242,8 @@ def test_total_loss_without_inps_is_the_soft_mining_loss_alone():
 
 _EIGHT_DEVICES = """
 import jax, jax.numpy as jnp, numpy as np
-from inp_former_jax import losses, sharding
+from inp_former_jax import sharding
+from inp_former_jax.training import losses
 
 def groups(seed):
   rng = np.random.default_rng(seed)

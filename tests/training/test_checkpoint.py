@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inp_former_jax import checkpoint
+from inp_former_jax.training import checkpoint
 
 IDENTITY = {
   "batch_size": 4,

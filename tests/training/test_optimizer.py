@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from inp_former_jax import optimizer
+from inp_former_jax.training import optimizer
 
 B1, B2, EPS = 0.9, 0.999, 1e-10
 

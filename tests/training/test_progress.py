@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from inp_former_jax.progress import TrainingLog
+from inp_former_jax.training.progress import TrainingLog
 
 
 def metrics(loss: float) -> dict[str, np.ndarray]:

@@ -6,8 +6,8 @@ import jax
 import optax
 from flax import nnx
 
-from inp_former_jax import losses
 from inp_former_jax.data import augment, transforms
+from inp_former_jax.training import losses
 
 State = tuple[nnx.State, optax.OptState]  # trainable part, optimizer's state
 

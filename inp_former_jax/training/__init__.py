@@ -1,0 +1,1 @@
+"""Losses, optimizer, step, loop and checkpoints."""
