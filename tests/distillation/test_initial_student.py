@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from inp_former_jax.models import vit
-from weights_conversion.distillation.initial_student import (
+from inp_former_jax.distillation.initial_student import (
   fit_linear,
   initialise_from_teacher,
 )
-from weights_conversion.distillation.student import encoder_groups
+from inp_former_jax.distillation.student import encoder_groups
+from inp_former_jax.models import vit
 
 TEACHER = vit.VARIANTS["nano"]
 

@@ -4,13 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from inp_former_jax.models import vit
-from weights_conversion.distillation.held_out import ExplainedVariance
-from weights_conversion.distillation.student import (
+from inp_former_jax.distillation.held_out import ExplainedVariance
+from inp_former_jax.distillation.student import (
   Student,
   encoder_groups,
   standardise,
 )
+from inp_former_jax.models import vit
 
 TINY = vit.Variant(12, 8, 2, target_blocks=tuple(range(8)))
 

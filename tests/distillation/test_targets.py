@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
+from inp_former_jax.distillation.targets import compute_targets
 from inp_former_jax.training.checkpoint import CheckpointError
-from weights_conversion.distillation.targets import compute_targets
 
 SHAPES = ((2, 2, 3), (2, 4, 5))
 

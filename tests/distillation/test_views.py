@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from inp_former_jax.data.errors import DataError
-from weights_conversion.distillation.textures import make_texture
-from weights_conversion.distillation.views import (
+from inp_former_jax.distillation.textures import make_texture
+from inp_former_jax.distillation.views import (
   HELD_OUT,
   SOURCES,
   TRAIN,

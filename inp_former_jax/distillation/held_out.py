@@ -9,9 +9,9 @@ from jax.sharding import Mesh
 
 from inp_former_jax import sharding
 from inp_former_jax.data import transforms
-from weights_conversion.distillation.student import standardise
-from weights_conversion.distillation.targets import CachedTargets
-from weights_conversion.distillation.views import SOURCES, Views
+from inp_former_jax.distillation.student import standardise
+from inp_former_jax.distillation.targets import CachedTargets
+from inp_former_jax.distillation.views import SOURCES, Views
 
 R2 = dict[str, dict[str, float]]  # "all" or source of the views -> group -> R2
 

@@ -11,10 +11,10 @@ from flax import nnx
 from PIL import Image
 
 from configs import distill as distill_config
+from inp_former_jax.distill import distill
 from inp_former_jax.models import vit
 from inp_former_jax.training.checkpoint import CheckpointError
 from inp_former_jax.weights import dinov2_rules, files, pretrained
-from weights_conversion.distill import distill
 
 
 @pytest.fixture(autouse=True)

@@ -12,15 +12,12 @@ from ml_collections import ConfigDict
 
 from inp_former_jax import sharding
 from inp_former_jax.data import transforms
+from inp_former_jax.distillation import views as viewing
+from inp_former_jax.distillation.student import encoder_groups
+from inp_former_jax.distillation.targets import CachedTargets, compute_targets
 from inp_former_jax.models import vit
 from inp_former_jax.training import checkpoint
 from inp_former_jax.weights import pretrained
-from weights_conversion.distillation import views as viewing
-from weights_conversion.distillation.student import encoder_groups
-from weights_conversion.distillation.targets import (
-  CachedTargets,
-  compute_targets,
-)
 
 
 @dataclasses.dataclass(frozen=True)

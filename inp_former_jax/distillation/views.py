@@ -12,7 +12,7 @@ from inp_former_jax.data import transforms
 from inp_former_jax.data.demo import parts
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.layouts import tree
-from weights_conversion.distillation.textures import make_texture
+from inp_former_jax.distillation.textures import make_texture
 
 TRAIN, HELD_OUT = "train", "held_out"
 SPLITS = (TRAIN, HELD_OUT)

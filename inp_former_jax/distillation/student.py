@@ -9,11 +9,11 @@ import optax
 from flax import nnx
 
 from inp_former_jax.data import transforms
+from inp_former_jax.distillation.chunks import map_chunks
+from inp_former_jax.distillation.initial_student import fit_linear
 from inp_former_jax.models import vit
 from inp_former_jax.models.inp_former import mean_features
 from inp_former_jax.training.train_step import State
-from weights_conversion.distillation.chunks import map_chunks
-from weights_conversion.distillation.initial_student import fit_linear
 
 # Letters in shapes: B batch, N patches, C width of the student, D that of the
 # teacher. The two groups are the means of e0..e3 and of e4..e7.

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from inp_former_jax.atomic import replacing
+from inp_former_jax.distillation.views import Views
 from inp_former_jax.training.checkpoint import CheckpointError
-from weights_conversion.distillation.views import Views
 
 _IMAGES, _GROUPS, _RECORD = "images.npy", "groups.npy", "record.json"
 

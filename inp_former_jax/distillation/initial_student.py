@@ -14,12 +14,12 @@ Letters in shapes: B images, T tokens, C widths, h heads, d width of a head.
 import jax.numpy as jnp
 import numpy as np
 
-from inp_former_jax.models import vit
-from weights_conversion.distillation.chunks import map_chunks, sum_chunks
-from weights_conversion.distillation.narrower_attention import (
+from inp_former_jax.distillation.chunks import map_chunks, sum_chunks
+from inp_former_jax.distillation.narrower_attention import (
   attention_moments,
   narrowing_matrix,
 )
+from inp_former_jax.models import vit
 
 _RIDGE = 1e-3  # of the mean square of the inputs
 
