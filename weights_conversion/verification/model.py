@@ -1,6 +1,5 @@
 """Checks of the model against reference arrays; see verify.py."""
 
-import dataclasses
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
@@ -14,26 +13,20 @@ from inp_former_jax.inference import scoring
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import vit
 from inp_former_jax.models.similarity import cosine_similarity
-from inp_former_jax.training import losses, optimizer, train_step
+from inp_former_jax.training import losses
 from inp_former_jax.weights import files, rules
 from weights_conversion import inp_former_names
-from weights_conversion.encoder_checks import check_blocks
-from weights_conversion.reference import (
+from weights_conversion.verification.comparison import (
   ENCODER,
-  FINAL,
   GRADIENT,
-  NORM,
-  SCHEDULE,
-  TRAINING,
   Comparison,
   Result,
   channels_last,
 )
+from weights_conversion.verification.encoder import check_blocks
 
-NUM_ROUNDINGS = 4  # training runs tried before the reference is called off
 
-
-def _load_model(
+def load_model(
   path: pathlib.Path, dtype: jnp.dtype = jnp.float32
 ) -> tuple[model_lib.INPFormer, dict]:
   """The model whose parameters stand beside a reference file."""
@@ -51,7 +44,7 @@ def _to_maps(tokens: jax.Array, like: np.ndarray) -> np.ndarray:
 
 def check_forward(compare: Comparison) -> Iterator[Result]:
   """Encoder blocks and all that follows, with the parameters beside it."""
-  model, arrays = _load_model(compare.path)
+  model, arrays = load_model(compare.path)
   yield from check_model(compare, model, arrays)
 
 
@@ -117,7 +110,7 @@ def _check_maps(compare, output, crop) -> Iterator[Result]:
 
 def check_losses(compare: Comparison) -> Iterator[Result]:
   """Loss values, and the gradient of every trainable parameter."""
-  model, _ = _load_model(compare.path)
+  model, _ = load_model(compare.path)
   forward = compare.path.with_name(
     compare.path.name.replace("_losses", "_forward")
   )
@@ -132,7 +125,7 @@ def check_losses(compare: Comparison) -> Iterator[Result]:
   yield from compare("soft_mining_loss", parts["soft_mining_loss"], ENCODER)
   yield from compare("coherence_loss", parts["coherence_loss"], ENCODER)
   yield from compare("total_loss", parts["loss"], ENCODER)
-  yield from _check_named(compare, "grad/", grads, GRADIENT)
+  yield from check_named(compare, "grad/", grads, GRADIENT)
   output = model(images)
   mining = losses.soft_mining_loss(output.encoder_groups, output.decoder_groups)
   yield from compare("sm_only/loss", mining, ENCODER)
@@ -147,7 +140,7 @@ def check_losses(compare: Comparison) -> Iterator[Result]:
       yield from compare(key, gradient, GRADIENT, relative=True)
 
 
-def _check_named(
+def check_named(
   compare: Comparison, prefix: str, state: nnx.State, tolerance: float
 ) -> Iterator[Result]:
   """Arrays of the trainable part by their names in the original."""
@@ -170,92 +163,3 @@ def _check_named(
     label = f"{compare.path.name}: {prefix}{name}"
     compare.compared.add(prefix + name)
     yield Result(label, float(difference) / scale, tolerance, relative=True)
-
-
-def check_training(compare: Comparison) -> Iterator[Result]:
-  """A short training run, through the real training step.
-
-  The run amplifies rounding: where two INPs are equally near to a patch, the
-  last bit decides which one learns. A change of 1e-7 in the first parameters
-  can move the losses of step 30 by 1e-3, in the original as here. So the
-  trajectory is computed in float64, which stands where float32 runs scatter
-  around, and in float32 during the warm-up only. If the reference left it,
-  runs from parameters moved by one float32 rounding are tried; the nearest one
-  is compared, and its results say so.
-
-  Args:
-    compare: Holds `batches`, `total_iters`, `warmup_iters` and what they
-      lead to.
-
-  Yields:
-    The results of the nearest run.
-  """
-  yield from _warmup_results(compare)
-  runs = []
-  for seed in range(NUM_ROUNDINGS):
-    with jax.enable_x64(True):
-      runs.append(list(_training_results(compare, seed)))
-    if all(result.ok for result in runs[-1]):
-      break
-  nearest = min(runs, key=lambda run: sum(not r.ok for r in run))
-  note = f" (rounding {runs.index(nearest)})" if nearest is not runs[0] else ""
-  for result in nearest:
-    yield dataclasses.replace(result, name=result.name + note)
-
-
-def _warmup_results(compare: Comparison) -> Iterator[Result]:
-  """The losses of the warm-up in float32, before rounding is amplified."""
-  model, _ = _load_model(compare.path)
-  steps = int(compare.reference["warmup_iters"])
-  history, _ = _train(compare.reference, *model_lib.split(model), steps)
-  losses = np.array([float(h["loss"]) for h in history])
-  reference = compare.reference["losses"][:steps]
-  difference = float(np.max(np.abs(losses / reference - 1)))
-  name = f"{compare.path.name}: losses of the warm-up in float32"
-  yield Result(name, difference, TRAINING, relative=True)
-
-
-def _training_results(compare: Comparison, seed: int) -> Iterator[Result]:
-  """The training run in float64; seeds above 0 move the first parameters."""
-  model, _ = _load_model(compare.path, jnp.float64)
-  graphdef, trainable, frozen = model_lib.split(model)
-  rng = np.random.default_rng(seed)
-
-  def widen(x, rounding=6e-8 if seed else 0.0):
-    noise = 1 + rounding * rng.standard_normal(x.shape)
-    return jnp.asarray(np.asarray(x, np.float64) * noise)
-
-  trainable = jax.tree.map(widen, trainable)
-  frozen = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), frozen)
-  total = int(compare.reference["total_iters"])
-  history, trainable = _train(
-    compare.reference, graphdef, trainable, frozen, total
-  )
-  for key, name, tolerance in (
-    ("schedule", "learning_rate", SCHEDULE),
-    ("learning_rates", "learning_rate", SCHEDULE),
-    ("losses", "loss", TRAINING),
-    ("coherence", "coherence_loss", TRAINING),
-    ("grad_norms", "gradient_norm", NORM),
-  ):
-    values = np.array([float(h[name]) for h in history])
-    yield from compare(key, values, tolerance, relative=True)
-  yield from _check_named(compare, "final/", trainable, FINAL)
-
-
-def _train(reference, graphdef, trainable, frozen, steps: int):
-  """Steps of a reference run: metrics per step, parameters after the last."""
-  schedule = optimizer.warm_cosine(
-    int(reference["total_iters"]), int(reference["warmup_iters"])
-  )
-  adamw = optimizer.make_optimizer(schedule)
-  step = jax.jit(
-    train_step.make_train_step(graphdef, adamw, normalise=lambda images: images)
-  )
-  dtype = jax.tree.leaves(trainable)[0].dtype
-  batches = channels_last(reference["batches"]).astype(dtype)
-  state, history = (trainable, adamw.init(trainable)), []
-  for t in range(steps):
-    state, metrics = step(state, frozen, batches[t % len(batches)])
-    history.append(metrics | {"learning_rate": schedule(float(t))})
-  return history, state[0]

@@ -13,7 +13,7 @@ from inp_former_jax.data import transforms
 from inp_former_jax.data.augment import AUGMENTATIONS, augment
 from inp_former_jax.evaluation import metrics
 from inp_former_jax.training import optimizer
-from weights_conversion.reference import (
+from weights_conversion.verification.comparison import (
   BLOCK,
   EXACT_METRIC,
   STREAMING_METRIC,

@@ -13,7 +13,7 @@ from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import vit
 from inp_former_jax.weights import dinov2_rules, files, rules
 from weights_conversion import inp_former_names
-from weights_conversion.reference import (
+from weights_conversion.verification.comparison import (
   BLOCK,
   ENCODER,
   Comparison,

@@ -13,8 +13,9 @@ from inp_former_jax.data.layouts.tree import EXTENSIONS
 from inp_former_jax.inference.predict_step import make_predict_step
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.weights import files
-from weights_conversion import inp_former, model_checks
-from weights_conversion.reference import Comparison, Result
+from weights_conversion import inp_former
+from weights_conversion.verification.comparison import Comparison, Result
+from weights_conversion.verification.model import check_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ def check_reference(
     A result per array.
   """
   arrays = files.read_arrays(model_file)
-  return list(model_checks.check_model(Comparison(path), model, arrays))
+  return list(check_model(Comparison(path), model, arrays))
 
 
 def image_scores(

@@ -1,0 +1,1 @@
+"""Comparison with arrays of the original implementation; behind `verify`."""
