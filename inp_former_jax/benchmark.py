@@ -3,14 +3,14 @@
 python -m inp_former_jax.benchmark --config=configs/demo.py \
   --encoders=demo_vit_tiny_14,dinov2_vit_small_14
 
-The encoders are random, for speed does not depend on the values. Rounds go
+The models are random, for speed does not depend on the values; or that of a
+run, by --workdir=DIR. Rounds go
 through all measurements in turn, so that a slow minute of the machine slows
 all of them; ratios within one run are to be compared, not runs.
 """
 
 import dataclasses
 import os
-import pathlib
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -18,10 +18,13 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 from absl import flags
+from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
 from inp_former_jax import command_line, experiment, sharding
-from inp_former_jax.inference.predict_step import make_predict_step
+from inp_former_jax.inference import trained
+from inp_former_jax.inference.trained import TrainedModel
+from inp_former_jax.training import model_state
 from inp_former_jax.training.train_step import make_train_step
 from inp_former_jax.weights import pretrained
 
@@ -46,33 +49,43 @@ class Speed:
 
 
 def measure(
-  config: ConfigDict, encoders: Sequence[str], *, rounds: int, seconds: float
+  config: ConfigDict,
+  encoders: Sequence[str],
+  *,
+  rounds: int,
+  seconds: float,
+  workdir: str = "",
 ) -> list[Speed]:
   """Times both kinds of work of every encoder.
 
   Args:
     config: A run's config; sizes, dtype, batch size and mesh are read.
-    encoders: Names of encoders.
-    rounds: Measurements of each.
+    encoders: Names of encoders, whose models are initialised at random.
+    rounds: Number of measurements of each.
     seconds: Least length of one.
+    workdir: Folder of a run whose model is measured instead; empty for none.
 
   Returns:
     A result for every encoder and kind of work.
   """
   mesh = sharding.make_mesh(**config.mesh)
   sharding.check_batch_size(mesh, config.batch_size)
-  preprocessing = experiment.preprocessing(config)
-  shape = (config.batch_size, *preprocessing.crop, 3)
+  if workdir:
+    models = [_load(config, workdir, mesh)]
+  else:
+    models = [_initialise(config, encoder, mesh) for encoder in encoders]
+  shape = (config.batch_size, *experiment.preprocessing(config).crop, 3)
   images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
   images = sharding.to_global(images, sharding.batch_sharding(mesh))
   calls, compile_seconds = {}, {}
-  for encoder in encoders:
-    for work, call in _calls(config, encoder, mesh, images).items():
+  for model in models:
+    for work, call in _calls(config, model, images).items():
+      key = model.settings.encoder, work
       start = time.perf_counter()
       call()
-      compile_seconds[encoder, work] = time.perf_counter() - start
+      compile_seconds[key] = time.perf_counter() - start
       call()
-      calls[encoder, work] = call
+      calls[key] = call
   rates = {key: [] for key in calls}
   for _ in range(rounds):
     for key, call in calls.items():
@@ -83,15 +96,36 @@ def measure(
   ]
 
 
+def _load(config: ConfigDict, workdir: str, mesh: Mesh) -> TrainedModel:
+  return trained.load(
+    workdir,
+    mesh,
+    dtype=config.model.dtype,
+    size=config.evaluation.size,
+    top_fraction=config.evaluation.top_fraction,
+  )
+
+
+def _initialise(config: ConfigDict, encoder: str, mesh: Mesh) -> TrainedModel:
+  settings = dataclasses.replace(
+    experiment.model_settings(config), encoder=encoder
+  )
+  state = model_state.create(
+    settings, mesh, encoder_weights=pretrained.RANDOM, seed=config.seed
+  )
+  return trained.from_state(
+    state,
+    state.initial_trainable(),
+    mesh,
+    size=config.evaluation.size,
+    top_fraction=config.evaluation.top_fraction,
+  )
+
+
 def _calls(
-  config: ConfigDict, encoder: str, mesh, images: jax.Array
+  config: ConfigDict, model: TrainedModel, images: jax.Array
 ) -> dict[str, Callable[[], None]]:
   """Kind of work -> a function that does it once and waits for the end."""
-  config = config.copy_and_resolve_references()
-  config.model.encoder = encoder
-  config.model.encoder_weights = pretrained.RANDOM
-  model = experiment.create_model(config, mesh, workdir=pathlib.Path())
-  predict_step = make_predict_step(model.graphdef, mesh)
   optimizer = experiment.make_optimizer(
     config, experiment.make_schedule(config, 1000)
   )
@@ -102,7 +136,7 @@ def _calls(
   state = [(copy, optimizer.init(copy))]
 
   def predict() -> None:
-    jax.block_until_ready(predict_step(model.trainable, model.frozen, images))
+    jax.block_until_ready(model.predict(images))
 
   def train() -> None:
     state[0], metrics = train_step(state[0], model.frozen, images)
@@ -152,7 +186,11 @@ def main(argv: list[str]) -> None:
 def _run(config: ConfigDict) -> None:
   encoders = _ENCODERS.value or [config.model.encoder]
   speeds = measure(
-    config, encoders, rounds=_ROUNDS.value, seconds=_SECONDS.value
+    config,
+    encoders,
+    rounds=_ROUNDS.value,
+    seconds=_SECONDS.value,
+    workdir=_WORKDIR.value,
   )
   print(format_table(speeds, config.batch_size))
 
@@ -163,6 +201,9 @@ if __name__ == "__main__":
   )
   _ENCODERS = flags.DEFINE_list(
     "encoders", [], "Names of encoders; by default that of the config."
+  )
+  _WORKDIR = flags.DEFINE_string(
+    "workdir", "", "Folder of a run whose model is measured instead."
   )
   _ROUNDS = flags.DEFINE_integer("rounds", 5, "Measurements of each.", 1)
   _SECONDS = flags.DEFINE_float("seconds", 3.0, "Least length of one.")

@@ -29,12 +29,27 @@ from inp_former_jax import experiment, sharding
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data import loader, transforms
 from inp_former_jax.distillation import held_out, initial_student
-from inp_former_jax.distillation import student as learning
-from inp_former_jax.distillation import teacher as teaching
+from inp_former_jax.distillation.student import (
+  Student,
+  make_distill_step,
+  standardise,
+)
 from inp_former_jax.distillation.targets import CachedTargets
-from inp_former_jax.distillation.views import HELD_OUT, TRAIN
+from inp_former_jax.distillation.teacher import (
+  Teacher,
+  load_teacher,
+  prepare_targets,
+)
+from inp_former_jax.distillation.views import (
+  HELD_OUT,
+  SPLITS,
+  TRAIN,
+  Views,
+  ViewSettings,
+)
 from inp_former_jax.models import vit
-from inp_former_jax.training import checkpoint
+from inp_former_jax.training import checkpoint, loop
+from inp_former_jax.training.model_state import DTYPES
 from inp_former_jax.training.progress import TrainingLog
 from inp_former_jax.weights import (
   dinov2_rules,
@@ -42,6 +57,7 @@ from inp_former_jax.weights import (
   pretrained,
   quantisation,
 )
+from inp_former_jax.weights.encoders import get_encoder
 
 INITIAL = ("teacher", "random")
 
@@ -67,9 +83,14 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   mesh = sharding.make_mesh(**config.mesh)
   sharding.check_batch_size(mesh, config.batch_size)
-  views = teaching.make_views(config)
-  teacher = teaching.load_teacher(config)
-  targets = teaching.prepare_targets(config, teacher, views, mesh, workdir)
+  settings = _view_settings(config)
+  views = {
+    split: Views(settings, split, config.views[split]) for split in SPLITS
+  }
+  teacher = load_teacher(config.teacher.encoder, config.teacher.weights)
+  targets = prepare_targets(
+    teacher, views, mesh, workdir, batch_size=config.batch_size
+  )
   statistics = targets[TRAIN].statistics()
 
   # 2. Student, optimizer, and the compiled functions.
@@ -82,9 +103,9 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
   optimizer = experiment.make_optimizer(config, schedule)
   abstract = (abstract, jax.eval_shape(optimizer.init, abstract))
   shardings = sharding.parameter_shardings(mesh, abstract)
-  init = jax.jit(optimizer.init, out_shardings=shardings[1])
-  distill_step = jax.jit(
-    learning.make_distill_step(graphdef, optimizer, *statistics),
+  init_optimizer = jax.jit(optimizer.init, out_shardings=shardings[1])
+  compiled_step = jax.jit(
+    make_distill_step(graphdef, optimizer, *statistics),
     donate_argnums=0,
     out_shardings=(shardings, sharding.replicated(mesh)),
   )
@@ -104,63 +125,80 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
     num_workers=config.data.num_workers,
     num_threads=config.data.num_threads,
   )
-
   identity = config.to_dict() | {"teacher_sha256": teacher.sha256}
 
-  def leave_student(trainable: nnx.State, step: int) -> held_out.R2:
+  def initialise(teacher: Teacher):
+    student = build()
+    _initialise(student, config, teacher, targets[TRAIN], statistics)
+    trainable = jax.device_put(nnx.state(student), shardings[0])
     r2 = evaluate(trainable)
+    print(held_out.format_table(r2, "Held-out R2 at first"))
+    return trainable, init_optimizer(trainable)
+
+  def train_step(state, batch):
+    return compiled_step(state, batch["image"], batch["groups"])
+
+  def leave_student(step, state) -> held_out.R2:
+    r2 = evaluate(state[0])
     print(held_out.format_table(r2, f"Held-out R2 at step {step}"))
     report = {"step": step, "held_out_r2": r2} | identity
-    _write(trainable["encoder"], report, workdir)
+    _write(state[0]["encoder"], report, workdir)
     return r2
 
   # 3. Where to start: the newest checkpoint, or the beginning.
   folder, keep = workdir / "checkpoints", config.checkpoint.keep
   with checkpoint.Checkpointer(folder, identity, keep=keep) as checkpointer:
-    start = checkpointer.latest_step or 0
-    if start:
-      *state, position = checkpointer.restore(
-        *checkpoint.abstract(abstract, shardings)
-      )
-      batches.set_state(position)
-      state = tuple(state)
-    else:
-      student = build()
-      _initialise(student, config, teacher, targets[TRAIN], statistics)
-      trainable = jax.device_put(nnx.state(student), shardings[0])
-      state = (trainable, init(trainable))
-      print(held_out.format_table(evaluate(trainable), "Held-out R2 at first"))
-      del student, trainable
+    start, state = loop.start_or_resume(
+      checkpointer,
+      batches,
+      sharding.abstract(abstract, shardings),
+      functools.partial(initialise, teacher),
+      total_steps,
+    )
     del teacher
 
     # 4. The loop; every evaluation leaves a student.
-    data = sharding.batch_sharding(mesh)
-    with TrainingLog(config, workdir, schedule, start, total_steps) as log:
-      for step in range(start + 1, total_steps + 1):
-        batch = jax.tree.map(
-          lambda x: sharding.to_global(x, data), next(batches)
-        )
-        state, metrics = distill_step(state, batch["image"], batch["groups"])
-        log.step(step, metrics)
-        if _due(step, config.checkpoint.every_steps) or step == total_steps:
-          log.flush()  # a loss that is not finite must not be saved
-          checkpointer.save(step, *state, batches.get_state())
-        if _due(step, config.evaluation.every_steps) and step < total_steps:
-          leave_student(state[0], step)
+    with TrainingLog(
+      workdir,
+      schedule,
+      start=start,
+      total=total_steps,
+      batch_size=config.batch_size,
+      every_steps=config.log.every_steps,
+      tensorboard=config.log.tensorboard,
+    ) as log:
+
+      def save(step, state):
+        log.flush()  # a loss that is not finite must not be saved
+        checkpointer.save(step, *state, batches.get_state())
+
+      hooks = loop.Hooks(
+        log=log.step,
+        checkpoint=save,
+        evaluate=leave_student,
+        checkpoint_every=config.checkpoint.every_steps,
+        evaluate_every=config.evaluation.every_steps,
+      )
+      state = loop.run(
+        train_step,
+        state,
+        batches,
+        hooks,
+        mesh,
+        start=start,
+        total_steps=total_steps,
+      )
 
   # 5. The result.
-  return leave_student(state[0], total_steps)
-
-
-def _due(step: int, every: int) -> bool:
-  return every > 0 and step % every == 0
+  return leave_student(total_steps, state)
 
 
 def _check(config: ConfigDict) -> None:
   if jax.process_count() > 1:
     raise ValueError("Distillation runs in one process, on all its devices.")
-  size = (config.views.size,) * 2
-  transforms.Preprocessing(resize=size, crop=size)  # checks the size
+  size = config.views.size
+  patch_size = get_encoder(config.teacher.encoder).patch_size
+  transforms.Preprocessing.from_sides(size, size).require_patches(patch_size)
   initial = config.student.initial
   if initial not in INITIAL and not pathlib.Path(initial).is_file():
     raise ValueError(
@@ -169,22 +207,33 @@ def _check(config: ConfigDict) -> None:
     )
 
 
-def _build(config: ConfigDict, teacher_width: int) -> learning.Student:
-  variant, num_registers = vit.parse_encoder_name(config.student.encoder)
+def _view_settings(config: ConfigDict) -> ViewSettings:
+  views = config.views
+  return ViewSettings(
+    folders=tuple(views.folders),
+    shares=tuple(views.shares),
+    size=views.size,
+    min_area=views.min_area,
+    seed=config.seed,
+  )
+
+
+def _build(config: ConfigDict, teacher_width: int) -> Student:
+  spec = get_encoder(config.student.encoder)
   rngs = nnx.Rngs(config.seed)
   encoder = vit.VisionTransformer(
-    variant,
-    num_registers,
-    dtype=experiment.DTYPES[config.student.dtype],
+    spec.variant,
+    spec.num_registers,
+    dtype=DTYPES[config.student.dtype],
     rngs=rngs,
   )
-  return learning.Student(encoder, teacher_width, rngs)
+  return Student(encoder, teacher_width, rngs)
 
 
 def _initialise(
-  student: learning.Student,
+  student: Student,
   config: ConfigDict,
-  teacher: teaching.Teacher,
+  teacher: Teacher,
   targets: CachedTargets,
   statistics: tuple[np.ndarray, np.ndarray],
 ) -> None:
@@ -203,7 +252,7 @@ def _initialise(
       config.student.encoder, config.student.initial, abstract
     )
     nnx.update(student.encoder, jax.tree.map(jnp.asarray, weights.state))
-  student.fit_heads(images, learning.standardise(groups, *statistics))
+  student.fit_heads(images, standardise(groups, *statistics))
 
 
 def _write(

@@ -2,75 +2,64 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from inp_former_jax import experiment, sharding
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import Dataset, Record
-from inp_former_jax.evaluation import metrics
+from inp_former_jax.evaluation import grid, metrics
 from inp_former_jax.evaluation.collector import Collector
-from inp_former_jax.evaluation.figures import ColourScale, colour_scale
-from inp_former_jax.evaluation.report import (
+from inp_former_jax.evaluation.report import write_report
+from inp_former_jax.evaluation.results import (
   CategoryResult,
   Evaluation,
-  write_report,
+  mean_metrics,
+  source_means,
 )
 from inp_former_jax.evaluation.submission import write_predictions
-from inp_former_jax.inference.predict_step import Prediction, make_predict_step
+from inp_former_jax.inference import trained
 from inp_former_jax.inference.record_batches import predict_records
+from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.training import checkpoint
-
-COLOUR_SCALE_IMAGES = 100  # normal ones, and as many defective ones
 
 
 def evaluate(
-  predict_step: Callable[..., Prediction],
-  trainable: nnx.State,
-  frozen: nnx.State,
-  dataset: Dataset,
-  config: ConfigDict,
-  mesh: Mesh,
-  *,
-  step: int,
+  model: TrainedModel, dataset: Dataset, config: ConfigDict
 ) -> Evaluation:
-  """Runs the model over all test images.
+  """Runs a model over all test images.
 
   Args:
-    predict_step: As `predict.make_predict_step` gives it.
-    trainable: Trainable state of the model.
-    frozen: Frozen state of the model.
-    dataset: Its test records are evaluated, those of a category together.
-    config: The run's config.
-    mesh: Over all devices of all processes, each of which calls this.
-    step: Training steps the model has had.
+    model: The model, with the preprocessing of its images. All processes of
+      its mesh call this.
+    dataset: The data set; its test records are evaluated, those of a category
+      together.
+    config: The run's config; `evaluation` and `data` are read.
 
   Returns:
     The metrics, equal on all processes; without test images there are none.
 
   Raises:
-    DataError: A file cannot be read; named.
+    DataError: If a file cannot be read; it is named.
   """
-  records = sorted(
-    dataset.test, key=lambda r: dataset.categories.index(r.category)
-  )
+  records = dataset.test_by_category()
   if not records:
-    return Evaluation(step, {}, {}, untested=dataset.categories)
-  grid = grid_records(records, config.evaluation.grid_images)
-  kept = sorted({*grid, *_every_kth(records, 0), *_every_kth(records, 1)})
-  collector = Collector(records, kept, config.evaluation)
-  predictions = predict_records(
-    lambda images: predict_step(trainable, frozen, images),
+    return Evaluation(model.step, {}, {}, untested=dataset.categories)
+  settings = config.evaluation
+  shown = grid.grid_records(records, settings.grid_images)
+  kept = sorted({*shown, *grid.colour_scale_records(records)})
+  collector = Collector(
     records,
-    config,
-    mesh,
+    kept,
+    map_size=model.map_size,
+    exact=settings.exact,
+    max_fpr=settings.max_fpr,
   )
-  for batch, prediction in predictions:
+  reading = experiment.reading(config)
+  for batch, prediction in predict_records(model, records, reading):
     collector.add(batch, prediction)
   scores, maps, pixel_metrics = collector.finish()
   categories = {
@@ -78,14 +67,15 @@ def evaluate(
     for category, pixel in pixel_metrics.items()
   }
   return Evaluation(
-    step=step,
+    step=model.step,
     categories=categories,
     mean=mean_metrics(categories.values()),
     source_means=source_means(categories, records),
     records=records,
     image_scores=scores,
-    maps={i: maps[i] for i in grid},
-    scale=_colour_scale(records, maps),
+    maps={i: maps[i] for i in shown},
+    preprocessing=model.preprocessing,
+    scale=grid.scale_of_maps(records, maps),
     untested=tuple(c for c in dataset.categories if c not in categories),
   )
 
@@ -124,96 +114,6 @@ def _sample_metrics(
   np.maximum.at(sample_scores, sample, scores)
   found = metrics.image_metrics(sample_labels, sample_scores)
   return {name.replace("image", "sample"): v for name, v in found.items()}
-
-
-def mean_metrics(
-  categories: Iterable[CategoryResult],
-) -> dict[str, float]:
-  """Mean over the categories that define a metric; nan where none does.
-
-  Args:
-    categories: At least one.
-
-  Returns:
-    Metric -> mean.
-  """
-  results = [c.metrics for c in categories]
-  mean = {}
-  for name in dict.fromkeys(name for m in results for name in m):
-    values = [m[name] for m in results if not np.isnan(m.get(name, np.nan))]
-    mean[name] = float(np.mean(values)) if values else float("nan")
-  return mean
-
-
-def source_means(
-  categories: Mapping[str, CategoryResult], records: Sequence[Record]
-) -> dict[str, dict[str, float]]:
-  """Means by data set; empty unless several are mixed.
-
-  Args:
-    categories: Category -> its result.
-    records: Test records.
-  """
-  sources = {r.category: r.source for r in records}
-  by_source: dict[str, list[CategoryResult]] = {}
-  for name, result in categories.items():
-    by_source.setdefault(sources[name], []).append(result)
-  if len(by_source) < 2:
-    return {}
-  return {name: mean_metrics(found) for name, found in by_source.items()}
-
-
-def grid_records(records: Sequence[Record], count: int) -> list[int]:
-  """Chooses records for the qualitative grid: all categories alike.
-
-  Args:
-    records: Test records.
-    count: Largest number of records chosen.
-
-  Returns:
-    Indices of records, by category and in each the normal ones first. Every
-    category gives a normal image, then one of every defect in turn, until
-    there are enough.
-  """
-  by_category: dict[str, list[int]] = {}
-  for category in dict.fromkeys(r.category for r in records):
-    kinds: dict[str, list[int]] = {}
-    for i, record in enumerate(records):
-      if record.category == category:
-        kinds.setdefault(record.defect, []).append(i)
-    # The normal images come first, of each kind the first image first.
-    kinds = dict(sorted(kinds.items(), key=lambda kind: kind[0] != "good"))
-    by_category[category] = _in_turn(list(kinds.values()))
-  chosen = _in_turn(list(by_category.values()))[:count]
-  return sorted(
-    chosen, key=lambda i: (records[i].category, records[i].label, i)
-  )
-
-
-def _in_turn(lists: Sequence[Sequence[int]]) -> list[int]:
-  """The first of every list, then the second ones, and so on."""
-  return [
-    items[k]
-    for k in range(max(map(len, lists), default=0))
-    for items in lists
-    if k < len(items)
-  ]
-
-
-def _every_kth(records: Sequence[Record], label: int) -> list[int]:
-  """At most COLOUR_SCALE_IMAGES records of a label, evenly spread."""
-  indices = [i for i, r in enumerate(records) if r.label == label]
-  stride = -(-len(indices) // COLOUR_SCALE_IMAGES) or 1
-  return indices[::stride]
-
-
-def _colour_scale(
-  records: Sequence[Record], maps: Mapping[int, np.ndarray]
-) -> ColourScale:
-  """The scale of normal and defective maps; of all, if none is normal."""
-  normal = [m for i, m in maps.items() if records[i].label == 0]
-  defective = [m for i, m in maps.items() if records[i].label == 1]
-  return colour_scale(normal or defective, defective)
 
 
 def check_settings(config: ConfigDict) -> None:
@@ -263,46 +163,30 @@ def evaluate_checkpoint(
     DataError: The data set, or one of its files; named.
   """
   check_settings(config)
+  experiment.preprocessing(config)  # checks the sizes
   zero_shot = config.protocol == "zero_shot"
-  trained = pathlib.Path(workdir).expanduser().absolute()
+  trained_in = pathlib.Path(workdir).expanduser().absolute()
   if zero_shot:
-    trained = _zero_shot_source(config)
-  folder = trained / "checkpoints"
-  if not folder.is_dir():
-    raise checkpoint.CheckpointError(
-      f"No checkpoint in {folder}. Train first: the same command with "
-      "--mode=train."
-    )
+    trained_in = _zero_shot_source(config)
+  checkpoint.require_checkpoints(trained_in)
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   mesh = sharding.make_mesh(**config.mesh)
   dataset = experiment.read_dataset(config, workdir)
   require_test_images(dataset)
-  model = experiment.create_model(config, mesh, trained)
-  shardings = sharding.parameter_shardings(mesh, model.trainable)
-  identity = experiment.identity(config, dataset, model.encoder_sha256)
-  with checkpoint.Checkpointer(folder, identity) as checkpointer:
-    trainable = checkpointer.restore_trainable(
-      checkpoint.abstract(model.trainable, shardings)
-    )
-    step = checkpointer.latest_step
-  predict_step = make_predict_step(
-    model.graphdef,
+  model = trained.load(
+    trained_in,
     mesh,
+    expected=config.to_dict(),
+    encoder_weights=config.model.encoder_weights,
+    dtype=config.model.dtype,
     size=config.evaluation.size,
     top_fraction=config.evaluation.top_fraction,
     zero_shot=zero_shot,
   )
-  result = evaluate(
-    predict_step, trainable, model.frozen, dataset, config, mesh, step=step
-  )
+  result = evaluate(model, dataset, config)
   write_report(result, config, workdir)
-  write_predictions(
-    lambda images: predict_step(trainable, model.frozen, images),
-    dataset.unlabelled,
-    config,
-    mesh,
-    workdir,
-  )
+  reading = experiment.reading(config)
+  write_predictions(model, dataset.unlabelled, reading, workdir)
   return result
 
 

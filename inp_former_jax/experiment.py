@@ -1,6 +1,5 @@
-"""A config -> the things a run needs: data, model, shardings, identity."""
+"""A config -> what a run needs: data, model, optimizer, identity."""
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -9,13 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
-from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inp_former_jax import sharding
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data import few_shot, mixing
 from inp_former_jax.data.demo import parts
@@ -24,29 +20,10 @@ from inp_former_jax.data.layouts import registry
 from inp_former_jax.data.records import Dataset
 from inp_former_jax.data.tfds.source import read_tfds
 from inp_former_jax.data.transforms import Preprocessing
-from inp_former_jax.models import inp_former, vit
-from inp_former_jax.training import optimizer
-from inp_former_jax.weights import pretrained
-
-CONVERTED_ENCODER = "encoder.safetensors"
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
-
-@dataclasses.dataclass
-class Model:
-  """A model split for jitted functions, its arrays on the mesh.
-
-  Attributes:
-    graphdef: Its structure.
-    trainable: State of extractor, bottleneck and decoder.
-    frozen: State of the encoder.
-    encoder_sha256: Of the encoder's file, or "random".
-  """
-
-  graphdef: nnx.GraphDef
-  trainable: nnx.State
-  frozen: nnx.State
-  encoder_sha256: str
+from inp_former_jax.inference.record_batches import Reading
+from inp_former_jax.training import model_state, optimizer
+from inp_former_jax.training.model_state import ModelSettings, ModelState
+from inp_former_jax.weights.encoders import get_encoder
 
 
 def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
@@ -126,72 +103,76 @@ def log_shots(
 
 
 def preprocessing(config: ConfigDict) -> Preprocessing:
-  """Resize and crop of `config.data`; widths of 0 mean square."""
+  """Sizes of the images of a run.
+
+  Args:
+    config: The run's config; `data` is read, and the encoder's name.
+
+  Raises:
+    ValueError: If the crop is larger than the resized image, or cannot be cut
+      into the encoder's patches; or if the encoder is unknown.
+  """
   data = config.data
-  return Preprocessing(
-    resize=(data.resize, data.resize_width or data.resize),
-    crop=(data.crop, data.crop_width or data.crop),
+  sizes = Preprocessing.from_sides(
+    data.resize,
+    data.crop,
+    resize_width=data.resize_width,
+    crop_width=data.crop_width,
+  )
+  spec = get_encoder(config.model.encoder)
+  return sizes.require_patches(spec.patch_size)
+
+
+def reading(config: ConfigDict) -> Reading:
+  """How a run reads the images that it evaluates or predicts.
+
+  Args:
+    config: The run's config; `evaluation` and `data` are read.
+  """
+  return Reading(
+    batch_size=config.evaluation.batch_size,
+    num_workers=config.data.num_workers,
+    num_threads=config.data.num_threads,
   )
 
 
-def _build(config: ConfigDict) -> inp_former.INPFormer:
+def model_settings(config: ConfigDict) -> ModelSettings:
+  """Structure of the model of a run.
+
+  Args:
+    config: The run's config; `model` is read.
+  """
   model = config.model
-  if model.dtype not in DTYPES:
-    raise ValueError(
-      f"config.model.dtype is {model.dtype!r}; it can be {', '.join(DTYPES)}."
-    )
-  variant, num_registers = vit.parse_encoder_name(model.encoder)
-  return inp_former.INPFormer(
-    variant,
-    num_registers,
+  return ModelSettings(
+    encoder=model.encoder,
     num_prototypes=model.num_prototypes,
     use_inps=model.use_inps,
-    dtype=DTYPES[model.dtype],
-    rngs=nnx.Rngs(config.seed),
+    dtype=model.dtype,
   )
 
 
 def create_model(
   config: ConfigDict, mesh: Mesh, workdir: pathlib.Path
-) -> Model:
-  """Builds the model on the mesh: encoder loaded, the rest initialised.
+) -> ModelState:
+  """Builds the model of a run on the mesh, its encoder loaded.
 
   Args:
     config: The run's config.
-    mesh: Where its arrays go.
-    workdir: Its `encoder.safetensors`, which a converted checkpoint brings,
-      is the encoder if the config names no weights.
+    mesh: The devices its arrays go to.
+    workdir: Folder of the run. The `encoder.safetensors` that a converted
+      checkpoint brings along is the encoder if the config names no weights.
 
   Returns:
     The model; no device ever holds more than its shard.
 
   Raises:
-    FileNotFoundError, ValueError: The encoder's weights, see
+    FileNotFoundError, ValueError: If the encoder's weights cannot be had, see
       `pretrained.load_encoder`.
   """
-  build = functools.partial(_build, config)
-  graphdef, trainable, frozen = inp_former.split(nnx.eval_shape(build))
-  own = workdir / CONVERTED_ENCODER
-  source = config.model.encoder_weights or (str(own) if own.exists() else "")
-  weights = pretrained.load_encoder(
-    config.model.encoder, source, frozen["encoder"]
+  source = model_state.encoder_source(config.model.encoder_weights, workdir)
+  return model_state.create(
+    model_settings(config), mesh, encoder_weights=source, seed=config.seed
   )
-
-  def initialise(part: int, abstract_state: nnx.State) -> nnx.State:
-    # Inside jit, what is not returned is never computed.
-    shardings = sharding.parameter_shardings(mesh, abstract_state)
-    build_part = jax.jit(
-      lambda: inp_former.split(build())[part], out_shardings=shardings
-    )
-    return build_part()
-
-  if weights.state is None:
-    frozen = initialise(2, frozen)
-  else:
-    state = nnx.State({"encoder": weights.state})
-    shardings = sharding.parameter_shardings(mesh, state)
-    frozen = pretrained.place(state, shardings)
-  return Model(graphdef, initialise(1, trainable), frozen, weights.sha256)
 
 
 def make_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:

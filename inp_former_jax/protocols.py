@@ -7,7 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from inp_former_jax import evaluate, experiment, train
-from inp_former_jax.evaluation import report
+from inp_former_jax.evaluation import report, results
 from inp_former_jax.training import checkpoint
 
 MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT = (
@@ -17,12 +17,12 @@ MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT = (
 )
 PROTOCOLS = (MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT)
 
-Run = Callable[[ConfigDict, str | os.PathLike], report.Evaluation]
+Run = Callable[[ConfigDict, str | os.PathLike], results.Evaluation]
 
 
 def train_and_evaluate(
   config: ConfigDict, workdir: str | os.PathLike
-) -> report.Evaluation:
+) -> results.Evaluation:
   """Does what `config.protocol` says.
 
   Args:
@@ -45,7 +45,7 @@ def train_and_evaluate(
 
 def evaluate_checkpoint(
   config: ConfigDict, workdir: str | os.PathLike
-) -> report.Evaluation:
+) -> results.Evaluation:
   """Evaluates what `train_and_evaluate` has trained.
 
   Args:
@@ -80,7 +80,7 @@ def _each_category(
   workdir: str | os.PathLike,
   *,
   again: bool = False,
-) -> report.Evaluation:
+) -> results.Evaluation:
   """One model per category in turn, one table at the end.
 
   Every category has a workdir of its own below this one. A category whose
@@ -88,7 +88,7 @@ def _each_category(
   """
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   dataset = experiment.read_dataset(config, workdir)
-  found: dict[str, report.CategoryResult] = {}
+  found: dict[str, results.CategoryResult] = {}
   untested, step = [], 0
   tested = {record.category for record in dataset.test}
   for number, category in enumerate(dataset.categories, start=1):
@@ -112,11 +112,11 @@ def _each_category(
       )
     step, categories = result
     found |= categories
-  whole = report.Evaluation(
+  whole = results.Evaluation(
     step=step,
     categories=found,
-    mean=evaluate.mean_metrics(found.values()) if found else {},
-    source_means=evaluate.source_means(found, dataset.test),
+    mean=results.mean_metrics(found.values()) if found else {},
+    source_means=results.source_means(found, dataset.test),
     untested=tuple(untested),
   )
   report.write_report(whole, config, workdir)

@@ -73,6 +73,23 @@ def parameter_shardings(mesh: Mesh, tree):
   return jax.tree.map(sharding, tree)
 
 
+def abstract(tree, shardings):
+  """Shapes, dtypes and shardings of a pytree, without its values.
+
+  Args:
+    tree: Arrays or `jax.ShapeDtypeStruct`s.
+    shardings: The tree's shardings, as `parameter_shardings` gives them.
+
+  Returns:
+    The tree with a `jax.ShapeDtypeStruct` for every leaf.
+  """
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    tree,
+    shardings,
+  )
+
+
 def check_batch_size(mesh: Mesh, batch_size: int) -> None:
   """Makes sure that the devices divide a global batch.
 

@@ -1,5 +1,6 @@
 """Training: reads top to bottom like a table of contents."""
 
+import math
 import os
 
 import jax
@@ -9,9 +10,10 @@ from inp_former_jax import evaluate, experiment, sharding
 from inp_former_jax.data import loader
 from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.report import write_report
+from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.evaluation.submission import write_predictions
-from inp_former_jax.inference.predict_step import make_predict_step
-from inp_former_jax.training import checkpoint
+from inp_former_jax.inference import trained
+from inp_former_jax.training import checkpoint, loop
 from inp_former_jax.training.progress import TrainingLog
 from inp_former_jax.training.train_step import make_train_step
 
@@ -31,7 +33,7 @@ def num_steps(config: ConfigDict, num_records: int) -> int:
 
 def train_and_evaluate(
   config: ConfigDict, workdir: str | os.PathLike
-) -> evaluate.Evaluation:
+) -> Evaluation:
   """Trains, or goes on training, then evaluates.
 
   Args:
@@ -76,82 +78,89 @@ def train_and_evaluate(
   model = experiment.create_model(config, mesh, workdir)
   schedule = experiment.make_schedule(config, total_steps)
   optimizer = experiment.make_optimizer(config, schedule)
-  abstract_opt = jax.eval_shape(optimizer.init, model.trainable)
-  shardings = sharding.parameter_shardings(
-    mesh, (model.trainable, abstract_opt)
+  abstract = (
+    model.abstract_trainable,
+    jax.eval_shape(optimizer.init, model.abstract_trainable),
   )
-  init = jax.jit(optimizer.init, out_shardings=shardings[1])
-  state = (model.trainable, init(model.trainable))
-  train_step = jax.jit(
+  shardings = sharding.parameter_shardings(mesh, abstract)
+  abstract = sharding.abstract(abstract, shardings)
+  init_optimizer = jax.jit(optimizer.init, out_shardings=shardings[1])
+  compiled_step = jax.jit(
     make_train_step(model.graphdef, optimizer, **config.loss),
     donate_argnums=0,
     out_shardings=(shardings, sharding.replicated(mesh)),
   )
-  predict_step = make_predict_step(
-    model.graphdef,
+  answering = trained.from_state(
+    model,
+    model.abstract_trainable,
     mesh,
+    preprocessing=preprocessing,
     size=config.evaluation.size,
     top_fraction=config.evaluation.top_fraction,
   )
 
-  def evaluate_now(trainable, step):
-    return evaluate.evaluate(
-      predict_step, trainable, model.frozen, dataset, config, mesh, step=step
-    )
+  def initialise():
+    trainable = model.initial_trainable()
+    return trainable, init_optimizer(trainable)
 
-  # 3. Where to start. In this order:
-  #    (a) the newest checkpoint of the workdir, which must be of this config
-  #        and this encoder;
-  #    (b) the beginning.
+  def train_step(state, batch):
+    images, augmentation = batch["image"], batch.get("augmentation")
+    return compiled_step(state, model.frozen, images, augmentation)
+
+  # 3. Where to start: the newest checkpoint of the workdir, which must be of
+  #    this config and this encoder; or else the beginning.
   keep = config.checkpoint.keep
-  state_bytes = sum(x.nbytes for x in jax.tree.leaves(state))
+  state_bytes = sum(
+    math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(abstract)
+  )
   checkpoint.prepare_workdir(workdir, (keep + 1) * state_bytes + 50_000_000)
   identity = experiment.identity(config, dataset, model.encoder_sha256)
   folder = workdir / "checkpoints"
   with checkpoint.Checkpointer(folder, identity, keep=keep) as checkpointer:
-    start = checkpointer.latest_step or 0  # 0: a converted checkpoint
-    if start > total_steps:
-      raise checkpoint.CheckpointError(
-        f"{folder} holds step {start} and the run has {total_steps} steps "
-        "only. Set config.steps or config.epochs as before."
-      )
-    if checkpointer.latest_step is not None:
-      *state, position = checkpointer.restore(
-        *checkpoint.abstract(state, shardings)
-      )
-      batches.set_state(position)
-    state = tuple(state)
-    del model.trainable  # donated by the first step
+    start, state = loop.start_or_resume(
+      checkpointer, batches, abstract, initialise, total_steps
+    )
 
     # 4. The loop.
-    data = sharding.batch_sharding(mesh)
-    with TrainingLog(config, workdir, schedule, start, total_steps) as log:
-      for step in range(start + 1, total_steps + 1):
-        batch = next(batches)
-        batch = {k: sharding.to_global(v, data) for k, v in batch.items()}
-        state, metrics = train_step(
-          state, model.frozen, batch["image"], batch.get("augmentation")
-        )
-        log.step(step, metrics)
-        if _due(step, config.checkpoint.every_steps) or step == total_steps:
-          log.flush()  # a loss that is not finite must not be saved
-          checkpointer.save(step, *state, batches.get_state())
-        evaluate_here = _due(step, config.evaluation.every_steps)
-        if evaluate_here and step < total_steps and dataset.test:
-          log.evaluation(step, evaluate_now(state[0], step))
+    with TrainingLog(
+      workdir,
+      schedule,
+      start=start,
+      total=total_steps,
+      batch_size=config.batch_size,
+      every_steps=config.log.every_steps,
+      tensorboard=config.log.tensorboard,
+    ) as log:
+
+      def save(step, state):
+        log.flush()  # a loss that is not finite must not be saved
+        checkpointer.save(step, *state, batches.get_state())
+
+      def evaluate_now(step, state):
+        now = answering.at(step, state[0])
+        log.evaluation(step, evaluate.evaluate(now, dataset, config))
+
+      hooks = loop.Hooks(
+        log=log.step,
+        checkpoint=save,
+        evaluate=evaluate_now,
+        checkpoint_every=config.checkpoint.every_steps,
+        evaluate_every=config.evaluation.every_steps if dataset.test else 0,
+      )
+      state = loop.run(
+        train_step,
+        state,
+        batches,
+        hooks,
+        mesh,
+        start=start,
+        total_steps=total_steps,
+      )
 
   # 5. The result.
-  result = evaluate_now(state[0], total_steps)
+  answering = answering.at(total_steps, state[0])
+  result = evaluate.evaluate(answering, dataset, config)
   write_report(result, config, workdir)
-  write_predictions(
-    lambda images: predict_step(state[0], model.frozen, images),
-    dataset.unlabelled,
-    config,
-    mesh,
-    workdir,
-  )
+  reading = experiment.reading(config)
+  write_predictions(answering, dataset.unlabelled, reading, workdir)
   return result
-
-
-def _due(step: int, every: int) -> bool:
-  return every > 0 and step % every == 0

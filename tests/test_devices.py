@@ -86,7 +86,7 @@ def spread(root, tmp_path_factory) -> np.ndarray:
     rng = np.random.default_rng(seed)
     trainable = jax.tree.map(
       lambda x: x * (1 + size * rng.normal(size=x.shape).astype(np.float32)),
-      model.trainable,
+      model.initial_trainable(),
     )
     state, found = (trainable, optimizer.init(trainable)), []
     for batch in images:

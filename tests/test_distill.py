@@ -15,13 +15,17 @@ from inp_former_jax.distill import distill
 from inp_former_jax.models import vit
 from inp_former_jax.training.checkpoint import CheckpointError
 from inp_former_jax.weights import dinov2_rules, files, pretrained
+from inp_former_jax.weights.encoders import ENCODERS, EncoderSpec
+
+PICO = EncoderSpec(
+  "dinov2_vit_pico_14", vit.Variant(width=24, depth=10, num_heads=3)
+)
 
 
 @pytest.fixture(autouse=True)
 def pico(monkeypatch):
   """A student still smaller than the smallest encoder."""
-  row = vit.Variant(width=24, depth=10, num_heads=3)
-  monkeypatch.setitem(vit.VARIANTS, "pico", row)
+  monkeypatch.setitem(ENCODERS, PICO.name, PICO)
 
 
 @pytest.fixture
@@ -74,9 +78,8 @@ def test_distils_writes_the_student_and_says_how_good_it_is(
   assert report["held_out_r2"] == r2
   assert report["teacher_sha256"] == files.file_sha256(tmp_path / "teacher.npz")
   # The student is an encoder like any other, in both files.
-  row = vit.VARIANTS["pico"]
   abstract = nnx.eval_shape(
-    lambda: vit.VisionTransformer(row, rngs=nnx.Rngs(0))
+    lambda: vit.VisionTransformer(PICO.variant, rngs=nnx.Rngs(0))
   )
   states = [
     pretrained.load_encoder(
@@ -110,8 +113,7 @@ def test_a_stopped_run_ends_with_the_same_student(
   with pytest.raises(KeyboardInterrupt):
     distill(config, tmp_path / "stopped")
   monkeypatch.undo()
-  row = vit.Variant(width=24, depth=10, num_heads=3)
-  monkeypatch.setitem(vit.VARIANTS, "pico", row)
+  monkeypatch.setitem(ENCODERS, PICO.name, PICO)
   distill(config, tmp_path / "stopped")
   whole, stopped = student(tmp_path / "whole"), student(tmp_path / "stopped")
   for name, value in whole.items():

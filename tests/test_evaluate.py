@@ -7,11 +7,16 @@ import pytest
 import rich.console
 
 from inp_former_jax.data.records import Record
-from inp_former_jax.evaluate import check_settings, grid_records
+from inp_former_jax.evaluate import check_settings
 from inp_former_jax.evaluation import report
 from inp_former_jax.evaluation.collector import PixelScores
 from inp_former_jax.evaluation.figures import ColourScale
-from inp_former_jax.evaluation.report import CategoryResult, Evaluation
+from inp_former_jax.evaluation.grid import grid_records
+from inp_former_jax.evaluation.results import (
+  COLUMNS,
+  CategoryResult,
+  Evaluation,
+)
 
 
 def record(category: str, defect: str) -> Record:
@@ -45,8 +50,10 @@ def test_exact_and_streaming_scores_agree():
 
 
 def evaluation(**categories: CategoryResult) -> Evaluation:
-  mean = dict.fromkeys(report.COLUMNS, 0.5)
-  return Evaluation(3, categories, mean, [], np.zeros(0), {}, ColourScale(0, 1))
+  mean = dict.fromkeys(COLUMNS, 0.5)
+  return Evaluation(
+    3, categories, mean, [], np.zeros(0), {}, None, ColourScale(0, 1)
+  )
 
 
 def shown(result: Evaluation, paper_rows=None) -> str:
@@ -56,7 +63,7 @@ def shown(result: Evaluation, paper_rows=None) -> str:
 
 
 def test_table_shows_undefined_metrics_and_missing_masks():
-  metrics = dict.fromkeys(report.COLUMNS, 0.91234)
+  metrics = dict.fromkeys(COLUMNS, 0.91234)
   metrics["pixel_ap"] = float("nan")
   text = shown(
     evaluation(
@@ -72,7 +79,7 @@ def test_table_shows_undefined_metrics_and_missing_masks():
 
 
 def test_table_shows_the_papers_row():
-  metrics = dict.fromkeys(report.COLUMNS, 0.5)
+  metrics = dict.fromkeys(COLUMNS, 0.5)
   result = evaluation(bolt=CategoryResult(metrics, 5, 3, 0))
   text = shown(result, {"paper, ViT-B": {"image_auroc": 0.997}})
   (row,) = [line for line in text.splitlines() if "paper, ViT-B" in line]
@@ -80,14 +87,14 @@ def test_table_shows_the_papers_row():
 
 
 def test_json_has_null_where_a_metric_is_undefined(config):
-  metrics = dict.fromkeys(report.COLUMNS, float("nan"))
+  metrics = dict.fromkeys(COLUMNS, float("nan"))
   result = evaluation(bolt=CategoryResult(metrics, 5, 0, 0))
   content = report._json(result, config)
   assert '"pixel_ap": null' in content and "NaN" not in content
 
 
 def test_table_names_categories_without_test_images():
-  metrics = dict.fromkeys(report.COLUMNS, 0.5)
+  metrics = dict.fromkeys(COLUMNS, 0.5)
   result = evaluation(bolt=CategoryResult(metrics, 5, 3, 0))
   result = dataclasses.replace(result, untested=("nut",))
   assert "no test images: nut" in shown(result)

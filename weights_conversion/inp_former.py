@@ -3,11 +3,10 @@
 python -m weights_conversion.inp_former to_flax model.pth WORKDIR
 python -m weights_conversion.inp_former to_torch WORKDIR model.pth
 
-WORKDIR then evaluates, predicts and goes on training like any other.
+WORKDIR then evaluates, predicts and trains on like any other.
 """
 
 import argparse
-import dataclasses
 import pathlib
 import sys
 from collections.abc import Mapping
@@ -15,20 +14,15 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from inp_former_jax.experiment import CONVERTED_ENCODER
-from inp_former_jax.models import inp_former, vit
+from inp_former_jax.inference import trained
+from inp_former_jax.models import inp_former
 from inp_former_jax.training import checkpoint, optimizer
+from inp_former_jax.training.model_state import CONVERTED_ENCODER
 from inp_former_jax.weights import files
-from inp_former_jax.weights.dinov2_rules import (
-  encoder_rules,
-  facebookresearch_arrays,
-)
-from inp_former_jax.weights.rules import convert_state
+from inp_former_jax.weights.dinov2_rules import facebookresearch_arrays
 from weights_conversion.inp_former_names import (
   Architecture,
-  abstract_model,
   array_shapes,
   load_model,
   read_architecture,
@@ -70,25 +64,22 @@ def to_flax(source: pathlib.Path, workdir: pathlib.Path) -> Architecture:
   files.write_arrays(encoder, _encoder_arrays(arrays))
   _, trainable, _ = inp_former.split(model)
   trainable = jax.tree.map(jnp.asarray, trainable)
-  checkpointer = checkpoint.Checkpointer(
-    workdir / "checkpoints",
-    {
-      "model": {
-        "encoder": architecture.name,
-        "num_prototypes": architecture.num_prototypes,
-        "use_inps": True,
-      },
-      "encoder": {
-        "name": architecture.name,
-        "sha256": files.file_sha256(encoder),
-      },
+  identity = {
+    "model": {
+      "encoder": architecture.name,
+      "num_prototypes": architecture.num_prototypes,
+      "use_inps": True,
     },
-  )
+    "encoder": {
+      "name": architecture.name,
+      "sha256": files.file_sha256(encoder),
+    },
+  }
   # The schedule is not part of the optimizer's state.
   fresh = optimizer.make_optimizer(lambda step: 0.0).init(trainable)
-  checkpointer.save(0, trainable, fresh, {"next_batch": 0})
-  checkpointer.wait()
-  checkpointer.close()
+  folder = workdir / "checkpoints"
+  with checkpoint.Checkpointer(folder, identity) as checkpointer:
+    checkpointer.save(0, trainable, fresh, {"next_batch": 0})
   return architecture
 
 
@@ -124,80 +115,25 @@ def to_torch(
     ValueError: The encoder's file is not the one the checkpoint was trained
       with, or the model has no INPs.
   """
-  restored = restore(workdir, encoder)
-  arrays = trainable_to_torch(restored.trainable)
-  encoder_named = {f"encoder.{k}": v for k, v in restored.encoder.items()}
-  # The original's order: the prototypes, the encoder, all the rest.
-  prototypes = {"prototype_token": arrays.pop("prototype_token")}
-  files.write_arrays(target, prototypes | encoder_named | arrays)
-  return restored.step
-
-
-@dataclasses.dataclass(frozen=True)
-class Restored:
-  """The newest checkpoint of a workdir, with its encoder.
-
-  Attributes:
-    step: Training steps it has had.
-    architecture: Its sizes.
-    trainable: State of extractor, bottleneck and decoder.
-    encoder: The encoder's arrays, with facebookresearch/dinov2 names.
-  """
-
-  step: int
-  architecture: Architecture
-  trainable: nnx.State
-  encoder: Mapping[str, np.ndarray]
-
-  def model(self) -> inp_former.INPFormer:
-    """The float32 model."""
-    graphdef, _, frozen = abstract_model(self.architecture)
-    table = encoder_rules(len(frozen["encoder"]["blocks"]))
-    encoder = convert_state(self.encoder, table, frozen["encoder"], "encoder")
-    frozen = nnx.State({"encoder": encoder})
-    return nnx.merge(graphdef, self.trainable, frozen)
-
-
-def restore(
-  workdir: pathlib.Path, encoder: pathlib.Path | None = None
-) -> Restored:
-  """Restores the newest checkpoint of a workdir, without its config.
-
-  Args:
-    workdir: Of a run, or of `to_flax`.
-    encoder: The encoder's file, see `to_torch`.
-
-  Returns:
-    The checkpoint with its encoder.
-
-  Raises:
-    CheckpointError, ValueError, FileNotFoundError: See `to_torch`.
-  """
-  step, identity = checkpoint.read_identity(workdir / "checkpoints")
-  arrays = _read_encoder(encoder or workdir / CONVERTED_ENCODER, identity)
-  if not identity["model.use_inps"]:
+  path = encoder or workdir / CONVERTED_ENCODER
+  _require_encoder(workdir, path)
+  model = trained.load(workdir, encoder_weights=str(path))
+  if not model.settings.use_inps:
     raise ValueError(
       f"{workdir} has no INPs: the original knows no such model."
     )
-  name = identity["model.encoder"]
-  variant, num_registers = vit.parse_encoder_name(name)
-  architecture = Architecture(
-    variant, name, num_registers, identity["model.num_prototypes"]
-  )
-  _, abstract, _ = abstract_model(architecture)
-  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  checkpointer = checkpoint.Checkpointer(workdir / "checkpoints", identity)
-  trainable = checkpointer.restore_trainable(
-    checkpoint.abstract(abstract, jax.tree.map(lambda x: device, abstract))
-  )
-  checkpointer.close()
-  return Restored(step, architecture, trainable, arrays)
+  arrays = trainable_to_torch(model.trainable)
+  encoder_arrays = facebookresearch_arrays(files.read_arrays(path), path)
+  encoder_named = {f"encoder.{k}": v for k, v in encoder_arrays.items()}
+  # The original's order: the prototypes, the encoder, all the rest.
+  prototypes = {"prototype_token": arrays.pop("prototype_token")}
+  files.write_arrays(target, prototypes | encoder_named | arrays)
+  return model.step
 
 
-def _read_encoder(
-  path: pathlib.Path, identity: Mapping[str, object]
-) -> dict[str, np.ndarray]:
-  """The encoder's arrays with facebookresearch/dinov2 names."""
+def _require_encoder(workdir: pathlib.Path, path: pathlib.Path) -> None:
+  """Makes sure that a file is the encoder a checkpoint was trained with."""
+  _, identity = checkpoint.read_identity(workdir)
   if not path.is_file():
     raise FileNotFoundError(
       f"{path} does not exist. Name the encoder's file, "
@@ -210,7 +146,6 @@ def _read_encoder(
       f"{path} has the sha256 {found}, the checkpoint was trained with "
       f"{identity['encoder.sha256']} ({identity['encoder.name']})."
     )
-  return facebookresearch_arrays(files.read_arrays(path), path)
 
 
 def main(argv: list[str] | None = None) -> int:

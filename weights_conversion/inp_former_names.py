@@ -10,6 +10,7 @@ from flax import nnx
 
 from inp_former_jax.models import inp_former, vit
 from inp_former_jax.weights.dinov2_rules import encoder_rules
+from inp_former_jax.weights.encoders import find_name, get_encoder
 from inp_former_jax.weights.rules import (
   Rule,
   add_batch_axis,
@@ -127,16 +128,10 @@ def read_architecture(
     )
   variant = vit.Variant(token[-1], depth, int(np.prod(scales)), targets[depth])
   registers = shapes.get("encoder.register_tokens", (1, 0))[1]
-  return Architecture(
-    variant, _encoder_name(variant, registers), registers, prototypes[-2]
-  )
-
-
-def _encoder_name(variant: vit.Variant, num_registers: int) -> str | None:
-  for name, known in vit.VARIANTS.items():
-    if known == variant and num_registers in (0, 4):
-      return f"dinov2{'reg' if num_registers else ''}_vit_{name}_14"
-  return None
+  name = find_name(variant.width, depth, registers)
+  if name and get_encoder(name).variant != variant:
+    name = None
+  return Architecture(variant, name, registers, prototypes[-2])
 
 
 def array_shapes(

@@ -1,6 +1,7 @@
 """What a data set is: records of image files, told apart by category."""
 
 import dataclasses
+import functools
 import pathlib
 
 from inp_former_jax.data.image_files import StoredFile
@@ -61,7 +62,12 @@ class Dataset:
   validation: tuple[Record, ...] = ()
   unlabelled: tuple[Record, ...] = ()
 
-  @property
+  @functools.cached_property
   def categories(self) -> tuple[str, ...]:
     """Names of the categories, in the order of the records."""
     return tuple(dict.fromkeys(r.category for r in self.train + self.test))
+
+  def test_by_category(self) -> tuple[Record, ...]:
+    """The test records, those of a category together."""
+    order = {category: i for i, category in enumerate(self.categories)}
+    return tuple(sorted(self.test, key=lambda r: order[r.category]))

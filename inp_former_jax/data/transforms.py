@@ -18,7 +18,6 @@ from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.image_files import ImageSource, open_image_file
 from inp_former_jax.data.records import BRIGHT, NON_ZERO
 
-PATCH_SIZE = 14  # pixels; of every DINOv2 encoder
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -32,31 +31,64 @@ class Preprocessing:
     crop: (height, width) in pixels of the centre crop of that.
 
   Raises:
-    ValueError: The crop is larger than the resized image, or is no multiple
-      of the patch size.
+    ValueError: If the crop is empty or larger than the resized image.
   """
 
   resize: tuple[int, int]
   crop: tuple[int, int]
 
+  @classmethod
+  def from_sides(
+    cls, resize: int, crop: int, *, resize_width: int = 0, crop_width: int = 0
+  ) -> "Preprocessing":
+    """Sizes as a config gives them.
+
+    Args:
+      resize: Height in pixels after resizing.
+      crop: Height in pixels of the centre crop.
+      resize_width: Width in pixels after resizing; 0 is the height.
+      crop_width: Width in pixels of the centre crop; 0 is its height.
+    """
+    return cls(
+      resize=(resize, resize_width or resize), crop=(crop, crop_width or crop)
+    )
+
   def __post_init__(self):
     """Checks the sizes."""
-    for axis, resize, crop in zip(
-      ("height", "width"), self.resize, self.crop, strict=True
-    ):
-      if crop < 1 or crop % PATCH_SIZE:
-        lower = max(crop // PATCH_SIZE, 1) * PATCH_SIZE
-        raise ValueError(
-          f"The crop's {axis} is {crop} pixels; expected a multiple of the "
-          f"patch size {PATCH_SIZE}. The nearest are {lower} and "
-          f"{lower + PATCH_SIZE}."
-        )
+    for axis, resize, crop in self._axes():
+      if crop < 1:
+        raise ValueError(f"The crop's {axis} is {crop}; expected 1 or more.")
       if crop > resize:
         raise ValueError(
           f"The crop's {axis} of {crop} pixels is larger than the {resize} "
           "pixels the image is resized to. Make the crop smaller or the "
           "resize larger."
         )
+
+  def _axes(self) -> Iterator[tuple[str, int, int]]:
+    return zip(("height", "width"), self.resize, self.crop, strict=True)
+
+  def require_patches(self, patch_size: int) -> "Preprocessing":
+    """Makes sure that the crop can be cut into patches.
+
+    Args:
+      patch_size: Side of the encoder's patches in pixels.
+
+    Returns:
+      These sizes.
+
+    Raises:
+      ValueError: If a side of the crop is no multiple of the patch size.
+    """
+    for axis, _, crop in self._axes():
+      if crop % patch_size:
+        lower = max(crop // patch_size, 1) * patch_size
+        raise ValueError(
+          f"The crop's {axis} is {crop} pixels; expected a multiple of the "
+          f"patch size {patch_size}. The nearest are {lower} and "
+          f"{lower + patch_size}."
+        )
+    return self
 
 
 def load_image(path: ImageSource, preprocessing: Preprocessing) -> np.ndarray:

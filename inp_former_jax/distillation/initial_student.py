@@ -74,7 +74,7 @@ class _Streams:
     x: (B, T, C) of the student.
     goal: (B, T', C') of the teacher.
     basis: (C', C), from the teacher's stream to the student's.
-    shared: Per stream, the first token after class token and registers.
+    patches: Index of the first patch, of the student and of the teacher.
   """
 
   def __init__(self, student, teacher, images, basis):

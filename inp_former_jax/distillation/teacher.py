@@ -1,23 +1,25 @@
-"""The teacher, and its answers for the views of a config."""
+"""The teacher, and its answers for all views."""
 
 import dataclasses
+import functools
 import pathlib
 import sys
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from inp_former_jax import sharding
 from inp_former_jax.data import transforms
-from inp_former_jax.distillation import views as viewing
 from inp_former_jax.distillation.student import encoder_groups
 from inp_former_jax.distillation.targets import CachedTargets, compute_targets
+from inp_former_jax.distillation.views import Views
 from inp_former_jax.models import vit
 from inp_former_jax.training import checkpoint
 from inp_former_jax.weights import pretrained
+from inp_former_jax.weights.encoders import get_encoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,83 +35,63 @@ class Teacher:
   sha256: str
 
 
-def load_teacher(config: ConfigDict) -> Teacher:
-  """Loads the encoder of `config.teacher`.
+def load_teacher(name: str, weights: str) -> Teacher:
+  """Loads an encoder to learn from.
 
   Args:
-    config: As `configs/distill.py` describes it.
+    name: The encoder's name, a key of `encoders.ENCODERS`.
+    weights: Source of its weights, see `pretrained.load_encoder`.
 
   Raises:
-    FileNotFoundError, ValueError: See `pretrained.load_encoder`; or it is
-      random, which teaches nothing.
+    FileNotFoundError, ValueError: If the weights cannot be had, see
+      `pretrained.load_encoder`; or they are random, which teaches nothing.
   """
-  if config.teacher.weights == pretrained.RANDOM:
+  if weights == pretrained.RANDOM:
     raise ValueError("config.teacher.weights is random: nothing to learn.")
-  variant, num_registers = vit.parse_encoder_name(config.teacher.encoder)
+  spec = get_encoder(name)
   graphdef, abstract = nnx.split(
     nnx.eval_shape(
-      lambda: vit.VisionTransformer(variant, num_registers, rngs=nnx.Rngs(0))
+      lambda: vit.VisionTransformer(
+        spec.variant, spec.num_registers, rngs=nnx.Rngs(0)
+      )
     )
   )
-  weights = pretrained.load_encoder(
-    config.teacher.encoder, config.teacher.weights, abstract
-  )
-  state = jax.tree.map(jax.numpy.asarray, weights.state)
-  return Teacher(nnx.merge(graphdef, state), weights.sha256)
-
-
-def make_views(config: ConfigDict) -> dict[str, viewing.Views]:
-  """The views of both splits.
-
-  Args:
-    config: As `configs/distill.py` describes it.
-
-  Raises:
-    DataError: A folder, or the shares.
-  """
-  settings = _view_settings(config)
-  return {
-    split: viewing.Views(settings, split, config.views[split])
-    for split in viewing.SPLITS
-  }
-
-
-def _view_settings(config: ConfigDict) -> viewing.ViewSettings:
-  views = config.views
-  return viewing.ViewSettings(
-    folders=tuple(views.folders),
-    shares=tuple(views.shares),
-    size=views.size,
-    min_area=views.min_area,
-    seed=config.seed,
-  )
+  loaded = pretrained.load_encoder(name, weights, abstract)
+  state = jax.tree.map(jax.numpy.asarray, loaded.state)
+  return Teacher(nnx.merge(graphdef, state), loaded.sha256)
 
 
 def prepare_targets(
-  config: ConfigDict,
   teacher: Teacher,
-  views: dict[str, viewing.Views],
+  views: Mapping[str, Views],
   mesh: Mesh,
   workdir: pathlib.Path,
+  *,
+  batch_size: int,
 ) -> dict[str, CachedTargets]:
   """Computes the teacher's answers for all views, once.
 
   Args:
-    config: As `configs/distill.py` describes it.
-    teacher: Who answers.
-    views: Of both splits.
+    teacher: The encoder that answers.
+    views: Name of a split -> its views.
     mesh: A batch is spread over all its devices.
     workdir: The answers go to its folder `targets`.
+    batch_size: Views per batch, over all devices.
+
+  Returns:
+    Name of a split -> the answers to its views.
 
   Raises:
-    CheckpointError: Too little space, or answers of another run are there.
-    DataError: An image cannot be read.
+    CheckpointError: If there is too little space, or answers of another run
+      are there.
+    DataError: If an image cannot be read.
   """
-  size, width = config.views.size, teacher.encoder.variant.width
-  patches = (size // vit.PATCH_SIZE) ** 2
-  shapes = ((size, size, 3), (2, patches, width))
+  variant = teacher.encoder.variant
+  size = next(iter(views.values())).settings.size
+  patches = (size // variant.patch_size) ** 2
+  shapes = ((size, size, 3), (2, patches, variant.width))
   if not (workdir / "targets").exists():
-    per_view = 3 * size**2 + 2 * 2 * patches * width
+    per_view = 3 * size**2 + 2 * 2 * patches * variant.width
     total = per_view * sum(len(v) for v in views.values())
     checkpoint.prepare_workdir(workdir, total + 500_000_000)
   graphdef, state = nnx.split(teacher.encoder)
@@ -125,30 +107,26 @@ def prepare_targets(
     images = sharding.to_global(images, batch_sharding)
     return np.asarray(answer(state, images))
 
-  identity = _view_identity(config) | {"teacher_sha256": teacher.sha256}
   return {
     split: compute_targets(
       views[split],
       ask,
       workdir / "targets" / split,
-      identity | {"split": split, "count": len(views[split])},
-      batch_size=config.batch_size,
+      views[split].identity()
+      | {
+        "teacher_sha256": teacher.sha256,
+        "split": split,
+        "count": len(views[split]),
+      },
+      batch_size=batch_size,
       shapes=shapes,
-      report=lambda done, split=split: _report(split, done, len(views[split])),
+      report=functools.partial(_report, split, len(views[split])),
     )
     for split in views
   }
 
 
-def _view_identity(config: ConfigDict) -> dict:
-  """What decides the views; folders may move, their content may not."""
-  settings = dataclasses.asdict(_view_settings(config))
-  folders = settings.pop("folders")
-  settings["images"] = [len(viewing.find_images(f)) for f in folders]
-  return settings
-
-
-def _report(split: str, done: int, count: int) -> None:
+def _report(split: str, count: int, done: int) -> None:
   text = f"Teacher: {done} of {count} {split} views"
   if sys.stdout.isatty():
     print(text, end="\n" if done == count else "\r", flush=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -75,7 +76,7 @@ class Views:
         "There is nothing to take views of: set config.views.folders, or a "
         "share in config.views.shares."
       )
-    self._settings, self._count = settings, count
+    self.settings, self._count = settings, count
     self._split = SPLITS.index(split)
     self._shares = shares / shares.sum()
     self._folders = [
@@ -86,6 +87,15 @@ class Views:
   def __len__(self) -> int:
     """Number of views."""
     return self._count
+
+  def identity(self) -> dict[str, Any]:
+    """What decides the views, fit for JSON.
+
+    Folders may move, and their content may not change.
+    """
+    identity = dataclasses.asdict(self.settings)
+    folders = identity.pop("folders")
+    return identity | {"images": [len(find_images(f)) for f in folders]}
 
   def source(self, index: int) -> str:
     """Where a view comes from, one of SOURCES."""
@@ -106,16 +116,16 @@ class Views:
     """
     rng = self._rng(index)
     source = SOURCES[rng.choice(3, p=self._shares)]
-    size = self._settings.size
+    size = self.settings.size
     if source == "textures":
       return make_texture(rng, size)
     image = self._image(rng) if source == "images" else _part(rng)
-    return _augment(image, size, self._settings.min_area, rng)
+    return _augment(image, size, self.settings.min_area, rng)
 
   def _rng(self, index: int) -> np.random.Generator:
     if not 0 <= index < self._count:
       raise IndexError(f"View {index} of {self._count}.")
-    return np.random.default_rng([self._settings.seed, self._split, index])
+    return np.random.default_rng([self.settings.seed, self._split, index])
 
   def _image(self, rng: np.random.Generator) -> Image.Image:
     paths = self._folders[rng.integers(len(self._folders))]

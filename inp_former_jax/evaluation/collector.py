@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from inp_former_jax import sharding
 from inp_former_jax.data.records import Record
@@ -58,12 +57,28 @@ class Collector:
   """
 
   def __init__(
-    self, records: Sequence[Record], kept: Sequence[int], settings: ConfigDict
+    self,
+    records: Sequence[Record],
+    kept: Sequence[int],
+    *,
+    map_size: int,
+    exact: bool,
+    max_fpr: float,
   ):
-    self._records, self._kept, self._settings = records, kept, settings
+    """Starts empty.
+
+    Args:
+      records: All records, those of a category together.
+      kept: Indices of the records whose maps are kept.
+      map_size: Side of the anomaly maps in pixels.
+      exact: Whether all pixels are kept and sorted, rather than counted in
+        three histograms.
+      max_fpr: False positive rate at which AUPRO is cut.
+    """
+    self._records, self._kept = records, kept
+    self._exact, self._max_fpr = exact, max_fpr
     self._scores = np.zeros(len(records), np.float32)
-    shape = (len(kept), settings.size, settings.size)
-    self._maps = np.zeros(shape, np.float32)
+    self._maps = np.zeros((len(kept), map_size, map_size), np.float32)
     self._pixels: dict[str, PixelScores] = {}
     self._metrics: dict[str, dict[str, float]] = {}
     # Index behind the last record of every category.
@@ -91,8 +106,7 @@ class Collector:
     self._sum_up_categories()
 
   def _pixels_of(self, category: str) -> PixelScores:
-    settings = self._settings
-    empty = PixelScores(exact=settings.exact, max_fpr=settings.max_fpr)
+    empty = PixelScores(exact=self._exact, max_fpr=self._max_fpr)
     return self._pixels.setdefault(category, empty)
 
   def _sum_up_categories(self) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import scipy.ndimage
 import sklearn.metrics
 
+MAX_FPR = 0.3  # false positive rate at which AUPRO is cut
 MAX_SCORE = 2.0  # maps are means of 1 - cosine, so they lie in [0, 2]
 SCORE_TOLERANCE = 1e-3  # rounding of interpolation and blur, clipped silently
 NUM_BINS = 2**20
@@ -55,7 +56,7 @@ def image_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 
 
 def exact_pixel_metrics(
-  maps: np.ndarray, masks: np.ndarray, *, max_fpr: float = 0.3
+  maps: np.ndarray, masks: np.ndarray, *, max_fpr: float = MAX_FPR
 ) -> dict[str, float]:
   """Computes the pixel metrics by sorting, at all thresholds.
 
@@ -81,7 +82,7 @@ def aupro(
   maps: np.ndarray,
   masks: np.ndarray,
   *,
-  max_fpr: float = 0.3,
+  max_fpr: float = MAX_FPR,
   num_thresholds: int | None = None,
 ) -> float:
   """Computes the area under the per-region overlap curve.
@@ -215,7 +216,7 @@ class PixelHistograms:
     histograms.normal, histograms.defective, histograms.regions = array.copy()
     return histograms
 
-  def metrics(self, max_fpr: float = 0.3) -> dict[str, float]:
+  def metrics(self, max_fpr: float = MAX_FPR) -> dict[str, float]:
     """Computes the metrics named as in `exact_pixel_metrics`.
 
     Args:

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+from inp_former_jax.models.inp_former import NUM_PROTOTYPES
+from inp_former_jax.training import losses
+
 _METRICS = (
   "image_auroc",
   "image_ap",
@@ -18,6 +21,11 @@ _METRICS = (
   "pixel_aupro",
 )
 _SIZES = {"small": "S", "base": "B", "large": "L"}
+_SIZE_OF_ENCODER = {
+  "dinov2reg_vit_small_14": "small",
+  "dinov2reg_vit_base_14": "base",
+  "dinov2reg_vit_large_14": "large",
+}
 
 
 def _row(*percent: float) -> dict[str, float]:
@@ -101,14 +109,11 @@ def _encoder_size(config: ConfigDict) -> str | None:
     (data.crop_width or data.crop, 392),
     (data.sampling, "uniform"),
     (bool(data.tfds), False),
-    (model.num_prototypes, 6),
+    (model.num_prototypes, NUM_PROTOTYPES),
     (model.use_inps, True),
-    (config.loss.coherence_weight, 0.2),
-    (config.loss.gamma, 3.0),
+    (config.loss.coherence_weight, losses.COHERENCE_WEIGHT),
+    (config.loss.gamma, losses.GAMMA),
   )
   if any(found != wanted for found, wanted in expected):
     return None
-  for size in _SIZES:
-    if model.encoder == f"dinov2reg_vit_{size}_14":
-      return size
-  return None
+  return _SIZE_OF_ENCODER.get(model.encoder)

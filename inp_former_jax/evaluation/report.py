@@ -1,10 +1,9 @@
 """What an evaluation leaves behind: table, JSON, CSV and a picture."""
 
 import csv
-import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
@@ -13,89 +12,17 @@ import rich.console
 import rich.table
 from ml_collections import ConfigDict
 
-from inp_former_jax import experiment
 from inp_former_jax.atomic import replacing
-from inp_former_jax.data import transforms
-from inp_former_jax.data.records import Record
 from inp_former_jax.evaluation import paper
-from inp_former_jax.evaluation.figures import (
-  ColourScale,
-  QualitativeSample,
-  save_qualitative_grid,
+from inp_former_jax.evaluation.grid import save_grid
+from inp_former_jax.evaluation.results import (
+  COLUMNS,
+  SAMPLE_COLUMNS,
+  CategoryResult,
+  Evaluation,
 )
 
-COLUMNS = {
-  "image_auroc": "image\nAUROC",
-  "image_ap": "image\nAP",
-  "image_f1max": "image\nF1max",
-  "pixel_auroc": "pixel\nAUROC",
-  "pixel_ap": "pixel\nAP",
-  "pixel_f1max": "pixel\nF1max",
-  "pixel_aupro": "pixel\nAUPRO",
-}
 METRICS = "metrics.json"
-# Where objects are seen in several views.
-SAMPLE_COLUMNS = {
-  "sample_auroc": "sample\nAUROC",
-  "sample_ap": "sample\nAP",
-  "sample_f1max": "sample\nF1max",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class CategoryResult:
-  """Metrics of one category and what they were computed from.
-
-  Attributes:
-    metrics: image_auroc, image_ap, image_f1max, pixel_auroc, pixel_ap,
-      pixel_f1max, pixel_aupro, each in [0, 1]; nan where undefined. Of
-      objects in several views also sample_auroc, sample_ap, sample_f1max.
-    normal: Normal test images.
-    defective: Defective test images.
-    without_mask: Defective images without a mask: they count in the image
-      metrics and are left out of the pixel metrics.
-  """
-
-  metrics: dict[str, float]
-  normal: int
-  defective: int
-  without_mask: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-  """Result of an evaluation.
-
-  Attributes:
-    step: Training steps the model has had.
-    categories: Category -> its result.
-    mean: Metric -> mean over the categories where it is defined.
-    source_means: The same by data set, where several are mixed; else empty.
-    records: The test records; none where results have been put together.
-    image_scores: (len(records),) float32.
-    maps: Index of a record -> its anomaly map (S, S) float32, for the records
-      of the qualitative grid.
-    scale: The one colour scale of the model.
-    untested: Categories that were trained on and have no test image.
-  """
-
-  step: int
-  categories: dict[str, CategoryResult]
-  mean: dict[str, float]
-  records: Sequence[Record] = ()
-  image_scores: np.ndarray | None = None
-  maps: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
-  scale: ColourScale | None = None
-  untested: tuple[str, ...] = ()
-  source_means: dict[str, dict[str, float]] = dataclasses.field(
-    default_factory=dict
-  )
-
-  @property
-  def columns(self) -> dict[str, str]:
-    """Metric -> heading, of the metrics there are."""
-    samples = any(name in self.mean for name in SAMPLE_COLUMNS)
-    return COLUMNS | (SAMPLE_COLUMNS if samples else {})
 
 
 def write_report(
@@ -125,7 +52,7 @@ def write_report(
     _write_csv(path, result)
   names = "metrics.json, metrics.csv"
   if result.maps:
-    save_grid(workdir / "grid.png", result, config)
+    save_grid(workdir / "grid.png", result)
     names += ", grid.png"
   console.print(f"{names} in {workdir}", highlight=False, soft_wrap=True)
 
@@ -281,52 +208,3 @@ def _csv_values(
 ) -> list[str]:
   values = [metrics.get(name, np.nan) for name in columns]
   return ["" if np.isnan(v) else f"{v:.6f}" for v in values]
-
-
-def save_grid(
-  path: pathlib.Path, result: Evaluation, config: ConfigDict
-) -> None:
-  """Saves the qualitative grid: image, ground truth and map, one scale.
-
-  Args:
-    path: PNG file.
-    result: Its `maps` name the records shown.
-    config: For the preprocessing.
-  """
-  preprocessing = experiment.preprocessing(config)
-  samples = []
-  for index, anomaly_map in result.maps.items():
-    record, size = result.records[index], len(anomaly_map)
-    mask = np.zeros((size, size), bool)
-    if record.label:
-      mask = None
-    if record.masks:
-      mask = transforms.load_mask(
-        record.masks, preprocessing, size, values=record.mask_values
-      )
-    samples.append(
-      QualitativeSample(
-        image=transforms.load_image(record.image, preprocessing),
-        mask=_upscale(mask, preprocessing.crop),
-        anomaly_map=anomaly_map,
-        title=f"{record.category} / {record.defect}",
-        score=float(result.image_scores[index]),
-      )
-    )
-  save_qualitative_grid(
-    path,
-    samples,
-    vmin=result.scale.vmin,
-    vmax=result.scale.vmax,
-    title=f"After {result.step} steps",
-  )
-
-
-def _upscale(
-  mask: np.ndarray | None, size: tuple[int, int]
-) -> np.ndarray | None:
-  """Evaluation mask to the image's size, by nearest neighbour."""
-  if mask is None:
-    return None
-  rows, columns = (np.arange(s) * len(mask) // s for s in size)
-  return mask[np.ix_(rows, columns)]

@@ -6,50 +6,46 @@ from the maps, TIFF files of the images' names.
 
 import csv
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
-from ml_collections import ConfigDict
 from PIL import Image
 
 from inp_former_jax import sharding
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data.records import Record
-from inp_former_jax.inference.predict_step import Prediction
-from inp_former_jax.inference.record_batches import predict_records
+from inp_former_jax.inference.record_batches import Reading, predict_records
+from inp_former_jax.inference.trained import TrainedModel
 
 FOLDER = "predictions"
 
 
 def write_predictions(
-  predict: Callable[[jax.Array], Prediction],
+  model: TrainedModel,
   records: Sequence[Record],
-  config: ConfigDict,
-  mesh: Mesh,
+  reading: Reading,
   workdir: pathlib.Path,
 ) -> None:
   """Writes maps and scores of unlabelled images; does nothing without any.
 
   `predictions/scores.csv` has a line for every image, and
-  `predictions/<category>/<kind>/NAME.tiff` its anomaly map, float32, of
-  `config.evaluation.size` pixels.
+  `predictions/<category>/<kind>/NAME.tiff` its anomaly map, float32, of the
+  model's `map_size`.
 
   Args:
-    predict: Global batch of images uint8 (B, H, W, 3) -> Prediction.
-    records: `Dataset.unlabelled`.
-    config: The run's config.
-    mesh: Over all devices of all processes, each of which calls this.
-    workdir: Where the folder goes; all processes must see it.
+    model: The model. All processes of its mesh call this.
+    records: The images, `Dataset.unlabelled`.
+    reading: How they are read.
+    workdir: The folder that gets `predictions/`; all processes must see it.
 
   Raises:
-    DataError: A file cannot be read; named.
+    DataError: If a file cannot be read; it is named.
   """
   if not records:
     return
   scores = np.zeros(len(records), np.float32)
-  for batch, prediction in predict_records(predict, records, config, mesh):
+  for batch, prediction in predict_records(model, records, reading):
     maps = sharding.to_local(prediction.anomaly_map)
     found = sharding.to_local(prediction.image_score)
     for row in np.flatnonzero(batch["valid"]):

@@ -9,7 +9,6 @@ from jax.sharding import Mesh
 
 from inp_former_jax.data import transforms
 from inp_former_jax.inference import scoring
-from inp_former_jax.models import vit
 from inp_former_jax.sharding import batch_sharding
 
 
@@ -31,6 +30,7 @@ def make_predict_step(
   graphdef: nnx.GraphDef,
   mesh: Mesh,
   *,
+  patch_size: int,
   size: int = scoring.EVALUATION_SIZE,
   top_fraction: float = scoring.TOP_FRACTION,
   zero_shot: bool = False,
@@ -40,6 +40,7 @@ def make_predict_step(
   Args:
     graphdef: Of an `INPFormer`, as `inp_former.split` gives it.
     mesh: The images are spread over all its devices.
+    patch_size: Side of the encoder's patches in pixels.
     size: Side of the anomaly map in pixels.
     top_fraction: Share of the map's pixels that makes the image score.
     zero_shot: Whether a patch is scored by its distance to the nearest INP of
@@ -55,7 +56,7 @@ def make_predict_step(
       transforms.normalise(images)
     )
     crop = images.shape[1:3]
-    grid = tuple(side // vit.PATCH_SIZE for side in crop)
+    grid = tuple(side // patch_size for side in crop)
     if zero_shot:
       distance = output.inp_distance
     else:

@@ -1,60 +1,68 @@
-"""A model over records: batches and what is predicted of them."""
+"""A model over the records of a data set: batches and their predictions."""
 
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
-from inp_former_jax import experiment, sharding
 from inp_former_jax.data import loader
 from inp_former_jax.data.records import Record
 from inp_former_jax.inference.predict_step import Prediction
+from inp_former_jax.inference.trained import TrainedModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """How records are read and put into batches.
+
+  Attributes:
+    batch_size: Number of images per global batch; rounded up so that all
+      devices share it evenly.
+    num_workers: Number of processes that decode images; 0 for threads.
+    num_threads: Number of threads that decode images.
+  """
+
+  batch_size: int
+  num_workers: int = 0
+  num_threads: int = 16
 
 
 def predict_records(
-  predict: Callable[[jax.Array], Prediction],
-  records: Sequence[Record],
-  config: ConfigDict,
-  mesh: Mesh,
+  model: TrainedModel, records: Sequence[Record], reading: Reading
 ) -> Iterator[tuple[dict[str, np.ndarray], Prediction]]:
-  """Batches of this process's records with their predictions.
+  """Gives batches of this process's records with their predictions.
 
   A prediction is handed out when the next one is under way, so that the
   device does not wait for the host.
 
   Args:
-    predict: Global batch of images uint8 (B, H, W, 3) -> Prediction.
-    records: What to predict.
-    config: The run's config.
-    mesh: Over all devices of all processes, each of which calls this.
+    model: The model, with the preprocessing of its images. All processes of
+      its mesh call this.
+    records: The records to predict, at least one.
+    reading: How they are read.
 
   Yields:
     A batch as `loader.evaluation_batches` gives it, without its images; and
     the prediction of the global batch.
 
   Raises:
-    DataError: A file cannot be read; named.
+    DataError: If a file cannot be read; it is named.
   """
-  # Rounded up so that all devices share a batch evenly.
-  batch_size = -(-config.evaluation.batch_size // mesh.size) * mesh.size
+  devices = model.mesh.size
   batches = loader.evaluation_batches(
     records,
-    experiment.preprocessing(config),
-    batch_size=batch_size,
-    evaluation_size=config.evaluation.size,
-    num_workers=config.data.num_workers,
-    num_threads=config.data.num_threads,
+    model.preprocessing,
+    batch_size=-(-reading.batch_size // devices) * devices,
+    evaluation_size=model.map_size,
+    num_workers=reading.num_workers,
+    num_threads=reading.num_threads,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )
   before = None
   for batch in batches:
-    image = sharding.to_global(
-      batch.pop("image"), sharding.batch_sharding(mesh)
-    )
-    under_way = batch, predict(image)
+    under_way = batch, model.predict(batch.pop("image"))
     if before:
       yield before
     before = under_way

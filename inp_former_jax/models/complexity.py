@@ -6,7 +6,7 @@ import math
 from flax import nnx
 
 from inp_former_jax.models import vit
-from inp_former_jax.models.inp_former import INPFormer
+from inp_former_jax.models.inp_former import NUM_PROTOTYPES, INPFormer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,20 +30,25 @@ class Complexity:
 
 
 def count(
-  encoder: str, height: int, width: int, *, num_prototypes: int = 6
+  variant: vit.Variant,
+  num_registers: int,
+  height: int,
+  width: int,
+  *,
+  num_prototypes: int = NUM_PROTOTYPES,
 ) -> Complexity:
   """Counts a model with INPs by its shapes.
 
   Args:
-    encoder: Name, such as `dinov2reg_vit_base_14`.
-    height: Of the input in pixels, a multiple of 14.
-    width: Of the input in pixels, a multiple of 14.
+    variant: The encoder's size, a row of `vit.VARIANTS`.
+    num_registers: The encoder's number of register tokens.
+    height: Height of the input in pixels, a multiple of the patch size.
+    width: Width of the input in pixels, a multiple of the patch size.
     num_prototypes: Number of INPs.
 
   Returns:
     The counts.
   """
-  variant, num_registers = vit.parse_encoder_name(encoder)
   model = nnx.eval_shape(
     lambda: INPFormer(
       variant,
@@ -56,7 +61,8 @@ def count(
     "/".join(map(str, path)): variable.get_value().shape
     for path, variable in nnx.to_flat_state(nnx.state(model))
   }
-  patches = (height // vit.PATCH_SIZE) * (width // vit.PATCH_SIZE)
+  size = variant.patch_size
+  patches = (height // size) * (width // size)
   tokens = patches + 1 + num_registers
   blocks, decoder = len(model.encoder.blocks), len(model.decoder)
   products = blocks * tokens**2 + (1 + decoder) * patches * num_prototypes

@@ -19,6 +19,7 @@ from flax import nnx
 from inp_former_jax.models import vit
 from inp_former_jax.models.similarity import cosine_similarity
 
+NUM_PROTOTYPES = 6  # INPs per image, as in the paper
 LAYER_NORM_EPS = 1e-8  # of the trainable part; the encoder's is 1e-6
 _trunc_normal = nnx.initializers.truncated_normal(0.01, lower=-3.0, upper=3.0)
 
@@ -189,7 +190,7 @@ class INPFormer(nnx.Module):
     variant: vit.Variant,
     num_registers: int = 0,
     *,
-    num_prototypes: int = 6,
+    num_prototypes: int = NUM_PROTOTYPES,
     use_inps: bool = True,
     dtype: jnp.dtype = jnp.float32,
     rngs: nnx.Rngs,

@@ -6,17 +6,14 @@ Oquab et al., "DINOv2: Learning robust visual features without supervision",
 
 import dataclasses
 import functools
-import re
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-PATCH_SIZE = 14
-POSITION_GRID = 37  # side of the trained position table: 518 / 14
 LAYER_NORM_EPS = 1e-6
-DEMO_ENCODER = "demo_vit_tiny_14"  # distilled, within this package
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +26,16 @@ class Variant:
       after its last target block.
     num_heads: Attention heads.
     target_blocks: 0-based blocks whose outputs INP-Former reads, ascending.
+    patch_size: Side of a patch in pixels.
+    position_grid: Side of the trained position table, in patches.
   """
 
   width: int
   depth: int
   num_heads: int
   target_blocks: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8, 9)
+  patch_size: int = 14
+  position_grid: int = 37  # 518 pixels / 14
 
 
 VARIANTS = {
@@ -51,50 +52,24 @@ VARIANTS = {
 }
 
 
-def parse_encoder_name(name: str) -> tuple[Variant, int]:
-  """Reads an encoder's name, as the original spells it.
-
-  Args:
-    name: `dinov2reg_vit_<variant>_14` (with 4 registers) or
-      `dinov2_vit_<variant>_14` (without), variant a key of VARIANTS; or
-      `demo_vit_tiny_14` (without), which this package brings along.
-
-  Returns:
-    The variant and the number of register tokens.
-
-  Raises:
-    ValueError: The name is not one of these.
-  """
-  if name == DEMO_ENCODER:
-    return VARIANTS["tiny"], 0
-  match = re.fullmatch(r"dinov2(reg)?_vit_(\w+)_14", name)
-  if not match or match[2] not in VARIANTS:
-    known = [f"dinov2{r}_vit_{v}_14" for r in ("reg", "") for v in VARIANTS]
-    known.append(DEMO_ENCODER)
-    raise ValueError(
-      f"Unknown encoder {name!r}; the known ones are {', '.join(known)}."
-    )
-  return VARIANTS[match[2]], 4 if match[1] else 0
-
-
 @functools.cache
-def _bicubic_matrix(size: int) -> np.ndarray:
-  """(size, 37) weights of DINOv2's bicubic resize of the position table.
+def _bicubic_matrix(size: int, trained: int) -> np.ndarray:
+  """(size, trained) weights of DINOv2's resize of the position table.
 
   PyTorch's bicubic, not jax.image.resize's: a = -0.75, no antialias, borders
-  clamped, and the source coordinate from the scale (size + 0.1) / 37 that
-  DINOv2 passes to dodge a rounding error. The coordinate is float32 there.
+  clamped, and the source coordinate from the scale (size + 0.1) / trained
+  that DINOv2 passes to dodge a rounding error. The coordinate is float32 there.
   """
   a = -0.75
-  step = np.float32(POSITION_GRID / (size + 0.1))
+  step = np.float32(trained / (size + 0.1))
   source = step * (np.arange(size, dtype=np.float32) + 0.5) - 0.5
   floor = np.floor(source)
-  matrix = np.zeros((size, POSITION_GRID))
+  matrix = np.zeros((size, trained))
   for tap in range(-1, 3):
     x = np.abs(source - (floor + tap))
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    column = np.clip(floor + tap, 0, POSITION_GRID - 1).astype(int)
+    column = np.clip(floor + tap, 0, trained - 1).astype(int)
     np.add.at(matrix, (np.arange(size), column), np.where(x <= 1, near, far))
   return matrix.astype(np.float32)
 
@@ -105,20 +80,21 @@ def resize_position_table(
   """Resizes the patch part of the position table to another grid.
 
   Args:
-    table: (1, 37 * 37, C) float32.
+    table: (1, G * G, C) float32 for the trained grid of GxG patches.
     height: Rows of the patch grid.
     width: Columns of the patch grid.
 
   Returns:
-    (1, height * width, C) float32; the table itself where the grid is 37x37.
+    (1, height * width, C) float32; the table itself where the grid is GxG.
   """
-  if height == width == POSITION_GRID:
+  trained = math.isqrt(table.shape[1])
+  if height == width == trained:
     return table
-  grid = table.reshape(POSITION_GRID, POSITION_GRID, -1)
+  grid = table.reshape(trained, trained, -1)
   resized = jnp.einsum(
     "hi,wj,ijc->hwc",
-    _bicubic_matrix(height),
-    _bicubic_matrix(width),
+    _bicubic_matrix(height, trained),
+    _bicubic_matrix(width, trained),
     grid,
     precision=jax.lax.Precision.HIGHEST,
   )
@@ -246,11 +222,11 @@ class VisionTransformer(nnx.Module):
     self.variant, self.num_registers = variant, num_registers
     self.dtype = dtype
     self.patch_embed = linear_layer(
-      PATCH_SIZE * PATCH_SIZE * 3, width, dtype=dtype, rngs=rngs
+      variant.patch_size**2 * 3, width, dtype=dtype, rngs=rngs
     )
     self.cls_token = nnx.Param(normal(rngs.params(), (1, 1, width)))
     self.pos_embed = nnx.Param(
-      normal(rngs.params(), (1, 1 + POSITION_GRID**2, width))
+      normal(rngs.params(), (1, 1 + variant.position_grid**2, width))
     )
     self.register_tokens = (
       nnx.Param(normal(rngs.params(), (1, num_registers, width)))
@@ -272,17 +248,18 @@ class VisionTransformer(nnx.Module):
       registers carry no position.
 
     Raises:
-      ValueError: H or W is not a multiple of 14.
+      ValueError: H or W is not a multiple of the patch size.
     """
     batch, height, width, _ = images.shape
-    if height % PATCH_SIZE or width % PATCH_SIZE:
+    size = self.variant.patch_size
+    if height % size or width % size:
       raise ValueError(
         f"Images of {height}x{width} pixels cannot be cut into patches: "
-        f"height and width must be multiples of {PATCH_SIZE}."
+        f"height and width must be multiples of {size}."
       )
-    rows, columns = height // PATCH_SIZE, width // PATCH_SIZE
-    # A 14x14 convolution of stride 14 is one matrix product over patches.
-    patches = images.reshape(batch, rows, PATCH_SIZE, columns, PATCH_SIZE, 3)
+    rows, columns = height // size, width // size
+    # A convolution whose stride is its size is one product over patches.
+    patches = images.reshape(batch, rows, size, columns, size, 3)
     patches = patches.transpose(0, 1, 3, 2, 4, 5)
     x = self.patch_embed(patches.reshape(batch, rows * columns, -1))
 

@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 
 # Fields that may differ between the run that saved and the one that resumes:
@@ -106,7 +105,7 @@ class Checkpointer:
       keep: Checkpoints kept, the newest.
     """
     self.directory = pathlib.Path(directory).absolute()
-    self._identity = _flatten(identity)
+    self._identity = flatten(identity)
     self._manager = ocp.CheckpointManager(
       self.directory,
       item_names=("trainable", "opt_state", "iterator", "identity"),
@@ -206,10 +205,7 @@ class Checkpointer:
   def _restore(self, *, for_training: bool, **items):
     step = self.latest_step
     if step is None:
-      raise CheckpointError(
-        f"No checkpoint in {self.directory}. Train first: the same command "
-        "with --mode=train."
-      )
+      raise _no_checkpoint(self.directory)
     self._check_identity(step, for_training)
     try:
       return self._manager.restore(step, args=ocp.args.Composite(**items))
@@ -242,14 +238,8 @@ class Checkpointer:
 
   def _check_identity(self, step: int, for_training: bool) -> None:
     saved = self.saved_identity(step)
-    differing = _differences(saved, self._identity, for_training)
-    if differing:
-      listing = "\n  ".join(differing)
-      raise CheckpointError(
-        f"The checkpoint {self.directory / str(step)} belongs to another "
-        f"run:\n  {listing}\n"
-        "Use these values again, or another --workdir."
-      )
+    path = self.directory / str(step)
+    _require_same(path, saved, self._identity, for_training)
 
   def __enter__(self) -> "Checkpointer":
     """Nothing to start."""
@@ -274,12 +264,20 @@ class Checkpointer:
     self._manager.close()
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Nested dict -> dotted names; tuples become lists, as in JSON."""
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Gives the values of a nested dict dotted names.
+
+  Args:
+    tree: A config or an identity, as a nested dict.
+    prefix: Stands before every name.
+
+  Returns:
+    Dotted name -> value; tuples become lists, as in JSON.
+  """
   flat = {}
   for key, value in tree.items():
     if isinstance(value, Mapping):
-      flat |= _flatten(value, f"{prefix}{key}.")
+      flat |= flatten(value, f"{prefix}{key}.")
     else:
       value = list(value) if isinstance(value, tuple) else value
       flat[prefix + key] = value
@@ -305,20 +303,60 @@ def _differences(
   return lines
 
 
-def abstract(tree: Any, shardings: Any) -> Any:
-  """Shapes, dtypes and shardings of a pytree, for `Checkpointer.restore`."""
-  return jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    tree,
-    shardings,
-  )
-
-
-def read_identity(directory: pathlib.Path) -> tuple[int, dict[str, Any]]:
-  """What the newest checkpoint of a folder belongs to.
+def require_checkpoints(workdir: pathlib.Path) -> pathlib.Path:
+  """Makes sure that a workdir has been trained in.
 
   Args:
-    directory: Folder of checkpoints.
+    workdir: Folder of a run.
+
+  Returns:
+    Its folder of checkpoints.
+
+  Raises:
+    CheckpointError: If there is none.
+  """
+  directory = workdir / "checkpoints"
+  if not directory.is_dir():
+    raise _no_checkpoint(directory)
+  return directory
+
+
+def require_same_model(
+  path: pathlib.Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
+  """Makes sure that a checkpoint holds the model that is asked for.
+
+  Args:
+    path: The checkpoint, for the error.
+    saved: Its identity, by dotted names.
+    wanted: What is asked for, by dotted names.
+
+  Raises:
+    CheckpointError: If one of MODEL_FIELDS differs; every one is named.
+  """
+  _require_same(path, saved, wanted, for_training=False)
+
+
+def _require_same(
+  path: pathlib.Path,
+  saved: Mapping[str, Any],
+  now: Mapping[str, Any],
+  for_training: bool,
+) -> None:
+  differing = _differences(saved, now, for_training)
+  if differing:
+    listing = "\n  ".join(differing)
+    raise CheckpointError(
+      f"The checkpoint {path} belongs to another run:\n  {listing}\n"
+      "Use these values again, or another --workdir."
+    )
+
+
+def read_identity(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
+  """What the newest checkpoint of a workdir belongs to.
+
+  Args:
+    workdir: Folder of a run, or of a converted checkpoint.
 
   Returns:
     Its step, and the identity by dotted names.
@@ -326,12 +364,16 @@ def read_identity(directory: pathlib.Path) -> tuple[int, dict[str, Any]]:
   Raises:
     CheckpointError: There is no checkpoint, or none of this project.
   """
-  if not directory.is_dir():
-    raise CheckpointError(f"No checkpoint in {directory}.")
-  checkpointer = Checkpointer(directory, {})
-  step = checkpointer.latest_step
-  if step is None:
-    raise CheckpointError(f"No checkpoint in {directory}.")
-  identity = checkpointer.saved_identity(step)
-  checkpointer.close()
-  return step, identity
+  directory = require_checkpoints(workdir)
+  with Checkpointer(directory, {}) as checkpointer:
+    step = checkpointer.latest_step
+    if step is None:
+      raise _no_checkpoint(directory)
+    return step, checkpointer.saved_identity(step)
+
+
+def _no_checkpoint(directory: pathlib.Path) -> CheckpointError:
+  return CheckpointError(
+    f"No checkpoint in {directory}. Train first: the same command with "
+    "--mode=train."
+  )

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 
 from inp_former_jax.models.similarity import cosine_similarity
 
+GAMMA = 3.0  # exponent of the soft mining weight, as in the paper
+COHERENCE_WEIGHT = 0.2  # lambda, as in the paper
+
 
 def _flat_cosine_distance(g: jax.Array, h: jax.Array) -> jax.Array:
   """Mean over the batch of 1 - cos(flatten(g), flatten(h))."""
@@ -45,7 +48,7 @@ _soft_mining_group.defvjp(_soft_mining_forward, _soft_mining_backward)
 def soft_mining_loss(
   encoder_groups: Sequence[jax.Array],
   decoder_groups: Sequence[jax.Array],
-  gamma: float = 3.0,
+  gamma: float = GAMMA,
 ) -> jax.Array:
   """Soft mining loss (Eq. 7 to 9).
 
@@ -82,7 +85,7 @@ def coherence_loss(inp_distance: jax.Array) -> jax.Array:
 
 
 def total_loss(
-  output, *, gamma: float = 3.0, coherence_weight: float = 0.2
+  output, *, gamma: float = GAMMA, coherence_weight: float = COHERENCE_WEIGHT
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """L = L_sm + lambda L_c (Eq. 10).
 

@@ -10,6 +10,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+# The paper's settings.
+B1, B2, EPS = 0.9, 0.999, 1e-10
+WEIGHT_DECAY = 1e-4
+MAX_NORM = 0.1
+WARMUP_STEPS = 100
+PEAK_LEARNING_RATE = 1e-3
+FINAL_LEARNING_RATE = 1e-4
+
 
 class StableAdamState(NamedTuple):
   """State of `scale_by_stable_adam`.
@@ -28,7 +36,7 @@ class StableAdamState(NamedTuple):
 
 
 def scale_by_stable_adam(
-  b1: float = 0.9, b2: float = 0.999, eps: float = 1e-10
+  b1: float = B1, b2: float = B2, eps: float = EPS
 ) -> optax.GradientTransformation:
   """AMSGrad direction with the update clipping of StableAdamW.
 
@@ -96,10 +104,10 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
 
 def stable_adamw(
   learning_rate: optax.ScalarOrSchedule,
-  b1: float = 0.9,
-  b2: float = 0.999,
-  eps: float = 1e-10,
-  weight_decay: float = 1e-4,
+  b1: float = B1,
+  b2: float = B2,
+  eps: float = EPS,
+  weight_decay: float = WEIGHT_DECAY,
 ) -> optax.GradientTransformation:
   """StableAdamW: `scale_by_stable_adam`, decoupled decay, learning rate.
 
@@ -122,9 +130,9 @@ def stable_adamw(
 
 def warm_cosine(
   total_steps: int,
-  warmup_steps: int = 100,
-  peak: float = 1e-3,
-  final: float = 1e-4,
+  warmup_steps: int = WARMUP_STEPS,
+  peak: float = PEAK_LEARNING_RATE,
+  final: float = FINAL_LEARNING_RATE,
 ) -> optax.Schedule:
   """Linear warm-up from 0 to peak, then half a cosine down to final.
 
@@ -163,11 +171,11 @@ def warm_cosine(
 def make_optimizer(
   schedule: optax.Schedule,
   *,
-  b1: float = 0.9,
-  b2: float = 0.999,
-  eps: float = 1e-10,
-  weight_decay: float = 1e-4,
-  max_norm: float = 0.1,
+  b1: float = B1,
+  b2: float = B2,
+  eps: float = EPS,
+  weight_decay: float = WEIGHT_DECAY,
+  max_norm: float = MAX_NORM,
 ) -> optax.GradientTransformation:
   """The optimizer of INP-Former: clipping, then StableAdamW.
 

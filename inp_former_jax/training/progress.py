@@ -11,7 +11,6 @@ import optax
 import rich.console
 import rich.progress
 import tensorboardX
-from ml_collections import ConfigDict
 
 
 class TrainingLog:
@@ -27,24 +26,29 @@ class TrainingLog:
 
   def __init__(
     self,
-    config: ConfigDict,
     workdir: pathlib.Path,
     schedule: optax.Schedule,
+    *,
     start: int,
     total: int,
+    batch_size: int,
+    every_steps: int,
+    tensorboard: bool,
   ):
     """Opens the logs of a run.
 
     Args:
-      config: The run's config; batch_size and log are read.
-      workdir: Where the logs go.
+      workdir: Folder that the logs go to.
       schedule: Learning rate of a step, counted from 0.
       start: Steps already taken; later lines of an interrupted run are cut.
       total: Steps of the whole run.
+      batch_size: Images per step, for the rate.
+      every_steps: Steps between two lines of the log.
+      tensorboard: Whether TensorBoard events are written as well.
     """
     self.path = workdir / "log.jsonl"
-    self._batch_size = config.batch_size
-    self._every = max(1, config.log.every_steps)
+    self._batch_size = batch_size
+    self._every = max(1, every_steps)
     self._schedule = schedule
     self._total, self._start = total, start
     self._pending: list[Mapping[str, jax.Array]] = []
@@ -52,7 +56,7 @@ class TrainingLog:
     self._tensorboard = None
     if self._writes:
       _cut_log(self.path, start)
-      if config.log.tensorboard:
+      if tensorboard:
         folder = str(workdir / "tensorboard")
         self._tensorboard = tensorboardX.SummaryWriter(
           folder, purge_step=start + 1

@@ -16,8 +16,8 @@ def make_train_step(
   graphdef: nnx.GraphDef,
   optimizer: optax.GradientTransformation,
   *,
-  gamma: float = 3.0,
-  coherence_weight: float = 0.2,
+  gamma: float = losses.GAMMA,
+  coherence_weight: float = losses.COHERENCE_WEIGHT,
   normalise: Callable[[jax.Array], jax.Array] = transforms.normalise,
 ) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
   """Builds one step of training, to be jitted with its state donated.

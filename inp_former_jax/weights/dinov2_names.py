@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from inp_former_jax.models import vit
-from inp_former_jax.weights.rules import patch_kernel, transpose
+from inp_former_jax.weights.encoders import find_name
+from inp_former_jax.weights.rules import (
+  patch_convolution,
+  patch_kernel,
+  transpose,
+)
 
 
 class Naming(enum.Enum):
@@ -113,9 +117,7 @@ NEVER_RUN = {
 # From our array to the foreign one, where that is not the same.
 WAY_BACK = {
   transpose: transpose,
-  patch_kernel: lambda x: x.reshape(
-    vit.PATCH_SIZE, vit.PATCH_SIZE, 3, -1
-  ).transpose(3, 2, 0, 1),
+  patch_kernel: patch_convolution,
 }
 # What stands before every name, and before a block's number.
 PREFIX = {
@@ -182,11 +184,7 @@ class EncoderSizes:
   @property
   def name(self) -> str | None:
     """The encoder's name, as the original spells it; None for other sizes."""
-    for name, variant in vit.VARIANTS.items():
-      same = (variant.width, variant.depth) == (self.width, self.depth)
-      if same and self.num_registers in (0, 4):
-        return f"dinov2{'reg' if self.num_registers else ''}_vit_{name}_14"
-    return None
+    return find_name(self.width, self.depth, self.num_registers)
 
   def __str__(self) -> str:
     """Its name and sizes, on one line."""

@@ -56,20 +56,6 @@ def encoder_rules(num_blocks: int) -> list[Rule]:
   return _rules(Naming.FACEBOOKRESEARCH, num_blocks, to_names=False)
 
 
-def hugging_face_rules(num_blocks: int) -> list[Rule]:
-  """Rule table for a `Dinov2Model` or `Dinov2WithRegistersModel`.
-
-  Args:
-    num_blocks: Blocks of the model; later ones of the file are not needed.
-
-  Returns:
-    Rules from `encoder.layer.0.attention.attention.query.weight` and the
-    like, with or without the model's prefix, to the state of a
-    `VisionTransformer`.
-  """
-  return _rules(Naming.HUGGING_FACE, num_blocks, to_names=False)
-
-
 def _rules(naming: Naming, num_blocks: int, *, to_names: bool) -> list[Rule]:
   """The table to a VisionTransformer, or to facebookresearch names."""
   used = "|".join(str(i) for i in range(num_blocks))

@@ -8,6 +8,7 @@ from flax import nnx
 
 from inp_former_jax.models import vit
 from inp_former_jax.weights import dinov2_rules, files, rules, sources
+from inp_former_jax.weights.encoders import get_encoder
 
 RANDOM = "random"
 
@@ -113,9 +114,11 @@ def import_file(
     )
   if not path.is_file():
     raise FileNotFoundError(f"{path} is not a file; nothing was imported.")
-  variant, num_registers = vit.parse_encoder_name(name)
+  spec = get_encoder(name)
   model = nnx.eval_shape(
-    lambda: vit.VisionTransformer(variant, num_registers, rngs=nnx.Rngs(0))
+    lambda: vit.VisionTransformer(
+      spec.variant, spec.num_registers, rngs=nnx.Rngs(0)
+    )
   )
   _read_state(path, nnx.state(model))
   return sources.import_into_cache(name, path, replace=replace)

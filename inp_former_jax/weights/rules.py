@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -46,6 +47,12 @@ def transpose(x: np.ndarray) -> np.ndarray:
 def patch_kernel(x: np.ndarray) -> np.ndarray:
   """A patch convolution (C, 3, p, p) -> a matrix (p * p * 3, C)."""
   return x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0])
+
+
+def patch_convolution(x: np.ndarray) -> np.ndarray:
+  """A patch matrix (p * p * 3, C) -> a convolution (C, 3, p, p)."""
+  size = math.isqrt(len(x) // 3)
+  return x.reshape(size, size, 3, -1).transpose(3, 2, 0, 1)
 
 
 def add_batch_axis(x: np.ndarray) -> np.ndarray:

@@ -7,23 +7,17 @@ import pathlib
 import re
 import shutil
 
-from inp_former_jax.models import vit
 from inp_former_jax.weights import checksums, download, files
+from inp_former_jax.weights.encoders import (
+  ENCODERS,
+  EncoderSpec,
+  get_encoder,
+)
 
 CACHE_VARIABLE = "INP_FORMER_CACHE"
 HUGGING_FACE = "huggingface"
 ORIGINAL = "original"
 SOURCES = (HUGGING_FACE, ORIGINAL)
-PUBLISHED = ("small", "base", "large")
-ORIGINAL_ROOT = "https://dl.fbaipublicfiles.com/dinov2"
-
-# The encoder this package brings along, by the sha256 of its file.
-BUNDLED = {
-  vit.DEMO_ENCODER: (
-    "demo_vit_tiny_14.npz",
-    "4df8f0a0095d3491790dcf04fa4d3ae173f7ebb817216e51759540951022e9d0",
-  )
-}
 
 _HUB_FILE = "model.safetensors"
 _SUFFIXES = (".npz", ".safetensors", ".pth")  # in the order of preference
@@ -49,55 +43,38 @@ def cache_folder() -> pathlib.Path:
   return pathlib.Path(folder).expanduser()
 
 
-def hub_repository(name: str) -> str:
-  """The encoder's repository on the Hugging Face Hub.
+def published(name: str) -> EncoderSpec:
+  """An encoder whose weights can be downloaded.
 
   Args:
-    name: Such as `dinov2reg_vit_base_14`.
+    name: The encoder's name, such as `dinov2reg_vit_base_14`.
+
+  Returns:
+    Its row of ENCODERS.
 
   Raises:
-    FileNotFoundError: Nobody has published weights of this variant.
+    FileNotFoundError: If nobody has published its weights.
+    ValueError: If there is no encoder of that name.
   """
-  variant, num_registers = _published(name)
-  registers = "-with-registers" if num_registers else ""
-  return f"facebook/dinov2{registers}-{variant}"
-
-
-def original_url(name: str) -> str:
-  """Address of the encoder's original PyTorch file.
-
-  Args:
-    name: Such as `dinov2reg_vit_base_14`.
-
-  Raises:
-    FileNotFoundError: Nobody has published weights of this variant.
-  """
-  variant, num_registers = _published(name)
-  model = f"dinov2_vit{variant[0]}14"
-  registers = f"_reg{num_registers}" if num_registers else ""
-  return f"{ORIGINAL_ROOT}/{model}/{model}{registers}_pretrain.pth"
-
-
-def _published(name: str) -> tuple[str, int]:
-  _, num_registers = vit.parse_encoder_name(name)
-  variant = name.split("_")[2]
-  if name in BUNDLED:
+  spec = get_encoder(name)
+  if spec.bundled_file:
     raise FileNotFoundError(
       f"The encoder {name} comes with this package and from nowhere else: "
       'leave config.model.encoder_weights empty ("").'
     )
-  if variant not in PUBLISHED:
+  if not spec.is_published:
+    names = [s.name for s in ENCODERS.values() if s.is_published]
     raise FileNotFoundError(
       f"The encoder {name} has no published weights; those of "
-      f"{', '.join(PUBLISHED)} have. Pass a file: "
+      f"{', '.join(names)} have. Pass a file: "
       "--config.model.encoder_weights=FILE, or train on a random encoder, "
       "which serves tests only: --config.model.encoder_weights=random."
     )
-  return variant, num_registers
+  return spec
 
 
 def bundled(name: str) -> EncoderFile | None:
-  """The encoder's file within this package; None for all but BUNDLED.
+  """The encoder's file within this package; None where there is none.
 
   Args:
     name: Such as `demo_vit_tiny_14`.
@@ -106,10 +83,11 @@ def bundled(name: str) -> EncoderFile | None:
     FileNotFoundError: The package has been installed without it.
     ChangedFileError: The file is not what was shipped.
   """
-  if name not in BUNDLED:
+  spec = get_encoder(name)
+  if not spec.bundled_file:
     return None
-  file_name, shipped = BUNDLED[name]
-  path = pathlib.Path(__file__).parents[1] / "assets" / file_name
+  shipped = spec.bundled_sha256
+  path = pathlib.Path(__file__).parents[1] / "assets" / spec.bundled_file
   if not path.is_file():
     raise FileNotFoundError(
       f"{path}, which holds the encoder {name}, is missing: the package is "
@@ -133,20 +111,20 @@ def find_cached(name: str) -> EncoderFile | None:
   Raises:
     ChangedFileError: The file is not what it was.
   """
-  if name in BUNDLED:
+  spec = get_encoder(name)
+  if spec.bundled_file:
     return bundled(name)
   for path in _cached_paths(name):
     return EncoderFile(path, checksums.verify_file(path).sha256)
-  if name.split("_")[2] not in PUBLISHED:
+  if not spec.hub_id:
     return None
   import huggingface_hub
 
-  path = huggingface_hub.try_to_load_from_cache(hub_repository(name), _HUB_FILE)
+  path = huggingface_hub.try_to_load_from_cache(spec.hub_id, _HUB_FILE)
   return _verify_hub_file(name, path) if isinstance(path, str) else None
 
 
 def _cached_paths(name: str) -> list[pathlib.Path]:
-  vit.parse_encoder_name(name)
   paths = [cache_folder() / (name + suffix) for suffix in _SUFFIXES]
   return [path for path in paths if path.is_file()]
 
@@ -218,14 +196,15 @@ def describe_sources(name: str) -> dict[str, str]:
   """
   import huggingface_hub
 
-  hub = huggingface_hub.hf_hub_url(hub_repository(name), _HUB_FILE)
-  return {HUGGING_FACE: hub, ORIGINAL: original_url(name)}
+  spec = published(name)
+  hub = huggingface_hub.hf_hub_url(spec.hub_id, _HUB_FILE)
+  return {HUGGING_FACE: hub, ORIGINAL: spec.url}
 
 
 def _fetch_hub(name: str) -> EncoderFile:
   import huggingface_hub
 
-  path = huggingface_hub.hf_hub_download(hub_repository(name), _HUB_FILE)
+  path = huggingface_hub.hf_hub_download(published(name).hub_id, _HUB_FILE)
   return _verify_hub_file(name, path)
 
 
@@ -255,11 +234,11 @@ def _fetch_original(name: str) -> EncoderFile:
   path = cache_folder() / f"{name}.pth"
   if importlib.util.find_spec("torch") is None:
     raise ImportError(
-      f"{original_url(name)} is a PyTorch file; reading it needs PyTorch: "
+      f"{published(name).url} is a PyTorch file; reading it needs PyTorch: "
       "pip install 'inp-former-jax[convert]'. The file of the Hugging Face "
       'Hub needs nothing more: --config.model.encoder_weights="".'
     )
-  record = download.download_file(original_url(name), path)
+  record = download.download_file(published(name).url, path)
   return EncoderFile(path, record.sha256)
 
 

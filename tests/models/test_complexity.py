@@ -13,20 +13,22 @@ from inp_former_jax.models import complexity, vit
 from inp_former_jax.models.inp_former import INPFormer
 from tests.conftest import GOLDENS
 
+NANO = vit.VARIANTS["nano"]
+
 
 @pytest.mark.parametrize(
   "variant, parameters, multiply_adds",
   [("small", 35.1, 24.6), ("base", 139.8, 98.0), ("large", 361.7, 263.4)],
 )
 def test_published_sizes_are_the_papers(variant, parameters, multiply_adds):
-  counts = complexity.count(f"dinov2reg_vit_{variant}_14", 392, 392)
+  counts = complexity.count(vit.VARIANTS[variant], 4, 392, 392)
   assert counts.layer_parameters / 1e6 == pytest.approx(parameters, abs=0.1)
   assert counts.multiply_adds / 1e9 == pytest.approx(multiply_adds, rel=0.02)
   assert counts.parameters > counts.layer_parameters
 
 
 def test_small_at_224_takes_the_papers_multiply_adds():
-  counts = complexity.count("dinov2reg_vit_small_14", 224, 224)
+  counts = complexity.count(vit.VARIANTS["small"], 4, 224, 224)
   assert counts.multiply_adds / 1e9 == pytest.approx(8.1, rel=0.02)
 
 
@@ -38,8 +40,8 @@ def test_parameters_are_those_of_the_originals_checkpoint(kind):
   unused = re.compile(r"encoder\.(blocks\.1[01]\.|norm\.|mask_token).*")
   used = {k: size for k, size in sizes.items() if not unused.fullmatch(k)}
   assert len(used) < len(sizes)
-  name = {"reg4": "dinov2reg_vit_nano_14", "noreg": "dinov2_vit_nano_14"}[kind]
-  counts = complexity.count(name, 56, 42)
+  num_registers = {"reg4": 4, "noreg": 0}[kind]
+  counts = complexity.count(NANO, num_registers, 56, 42)
   assert counts.parameters == sum(used.values())
   # What the paper leaves out: tokens, positions, LayerScale, head scales.
   left_out = re.compile(
@@ -50,13 +52,12 @@ def test_parameters_are_those_of_the_originals_checkpoint(kind):
   )
 
 
-def trace(name: str, height: int, width: int, num_prototypes: int):
+def trace(num_registers: int, height: int, width: int, num_prototypes: int):
   """The forward pass of one image as a jaxpr."""
-  variant, num_registers = vit.parse_encoder_name(name)
 
   def forward(images):
     model = INPFormer(
-      variant, num_registers, num_prototypes=num_prototypes, rngs=nnx.Rngs(0)
+      NANO, num_registers, num_prototypes=num_prototypes, rngs=nnx.Rngs(0)
     )
     return model(images)
 
@@ -81,20 +82,19 @@ def count_products(jaxpr) -> int:
 
 
 @pytest.mark.parametrize(
-  "name, height, width, num_prototypes",
-  [
-    ("dinov2reg_vit_nano_14", 56, 42, 6),
-    ("dinov2_vit_nano_14", 42, 70, 3),
-  ],
+  "num_registers, height, width, num_prototypes",
+  [(4, 56, 42, 6), (0, 42, 70, 3)],
 )
 def test_counts_are_those_of_the_traced_matrix_products(
-  name, height, width, num_prototypes
+  num_registers, height, width, num_prototypes
 ):
   """Exactly, but for the position table's resize: not a layer, not counted."""
-  traced = trace(name, height, width, num_prototypes)
-  counts = complexity.count(name, height, width, num_prototypes=num_prototypes)
+  traced = trace(num_registers, height, width, num_prototypes)
+  counts = complexity.count(
+    NANO, num_registers, height, width, num_prototypes=num_prototypes
+  )
   rows, columns = height // 14, width // 14
-  channels = vit.parse_encoder_name(name)[0].width
+  channels = NANO.width
   # einsum may contract rows or columns first.
   resizes = [
     channels * (a * 37 * 37 + rows * columns * 37) for a in (rows, columns)
@@ -103,8 +103,3 @@ def test_counts_are_those_of_the_traced_matrix_products(
     counts.multiply_adds + counts.attention_multiply_adds
   )
   assert resize in resizes
-
-
-def test_unknown_encoder_is_refused():
-  with pytest.raises(ValueError, match="Unknown encoder"):
-    complexity.count("resnet50", 224, 224)

@@ -47,35 +47,6 @@ def random_images(height=42, width=42, batch=2, seed=0) -> jax.Array:
   return jnp.asarray(rng.normal(size=(batch, height, width, 3)), jnp.float32)
 
 
-@pytest.mark.parametrize("variant", sorted(vit.VARIANTS))
-def test_names_give_variant_and_registers(variant):
-  row = vit.VARIANTS[variant]
-  assert vit.parse_encoder_name(f"dinov2_vit_{variant}_14") == (row, 0)
-  assert vit.parse_encoder_name(f"dinov2reg_vit_{variant}_14") == (row, 4)
-
-
-@pytest.mark.parametrize(
-  "name",
-  [
-    "",
-    "dinov2_vit_giant_14",
-    "dinov2_vit_small_16",
-    "dinov2reg_vit_small",
-    "dinov2_vit_small_14 ",
-    "DINOv2_vit_small_14",
-    "dinov3_vit_small_14",
-  ],
-)
-def test_unknown_names_are_refused_and_the_known_ones_listed(name):
-  with pytest.raises(ValueError) as error:
-    vit.parse_encoder_name(name)
-  message = str(error.value)
-  assert repr(name) in message
-  for variant in vit.VARIANTS:
-    assert f"dinov2_vit_{variant}_14" in message
-    assert f"dinov2reg_vit_{variant}_14" in message
-
-
 def test_published_sizes():
   sizes = {
     name: (v.width, v.depth, v.num_heads, v.target_blocks)

@@ -14,14 +14,32 @@ def metrics(loss: float) -> dict[str, np.ndarray]:
   }
 
 
+def open_log(
+  workdir,
+  schedule=lambda t: 0.0,
+  *,
+  start: int = 0,
+  every_steps: int = 1,
+  tensorboard: bool = False,
+) -> TrainingLog:
+  return TrainingLog(
+    workdir,
+    schedule,
+    start=start,
+    total=5,
+    batch_size=4,
+    every_steps=every_steps,
+    tensorboard=tensorboard,
+  )
+
+
 def lines(workdir):
   text = (workdir / "log.jsonl").read_text()
   return [json.loads(line) for line in text.splitlines()]
 
 
-def test_lines_hold_means_over_an_interval(config, tmp_path, capsys):
-  config.log.every_steps = 2
-  with TrainingLog(config, tmp_path, lambda t: 0.1 * t, 0, 5) as log:
+def test_lines_hold_means_over_an_interval(tmp_path, capsys):
+  with open_log(tmp_path, lambda t: 0.1 * t, every_steps=2) as log:
     for step in range(1, 6):
       log.step(step, metrics(float(step)))
   assert [line["step"] for line in lines(tmp_path)] == [2, 4, 5]
@@ -32,28 +50,27 @@ def test_lines_hold_means_over_an_interval(config, tmp_path, capsys):
   assert "img/s" in output and "left" in output
 
 
-def test_resuming_cuts_later_lines_and_half_lines(config, tmp_path):
-  with TrainingLog(config, tmp_path, lambda t: 0.0, 0, 5) as log:
+def test_resuming_cuts_later_lines_and_half_lines(tmp_path):
+  with open_log(tmp_path) as log:
     for step in range(1, 5):
       log.step(step, metrics(1.0))
   with open(tmp_path / "log.jsonl", "a") as file:
     file.write('{"step": 5, "lo')
-  with TrainingLog(config, tmp_path, lambda t: 0.0, 2, 5) as log:
+  with open_log(tmp_path, start=2) as log:
     log.step(3, metrics(9.0))
   assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
   assert lines(tmp_path)[-1]["loss"] == 9.0
 
 
-def test_loss_that_is_not_finite_is_an_error(config, tmp_path):
-  with TrainingLog(config, tmp_path, lambda t: 0.0, 0, 5) as log:
+def test_loss_that_is_not_finite_is_an_error(tmp_path):
+  with open_log(tmp_path) as log:
     with pytest.raises(FloatingPointError, match="steps up to 1"):
       log.step(1, metrics(float("nan")))
   assert not (tmp_path / "log.jsonl").exists()
 
 
-def test_tensorboard_events_are_written(config, tmp_path):
-  config.log.tensorboard = True
-  with TrainingLog(config, tmp_path, lambda t: 0.0, 0, 5) as log:
+def test_tensorboard_events_are_written(tmp_path):
+  with open_log(tmp_path, tensorboard=True) as log:
     log.step(1, metrics(1.0))
   events = list((tmp_path / "tensorboard").glob("events.*"))
   assert events and events[0].stat().st_size > 100

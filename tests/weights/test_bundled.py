@@ -1,5 +1,6 @@
 """The encoder within the package: there, unchanged, in the wheel."""
 
+import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -17,16 +18,19 @@ from inp_former_jax.weights import (
   pretrained,
   sources,
 )
+from inp_former_jax.weights.encoders import DEMO_ENCODER, ENCODERS, get_encoder
 
-NAME = vit.DEMO_ENCODER
+NAME = DEMO_ENCODER
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 def abstract():
-  variant, num_registers = vit.parse_encoder_name(NAME)
+  spec = get_encoder(NAME)
   return nnx.state(
     nnx.eval_shape(
-      lambda: vit.VisionTransformer(variant, num_registers, rngs=nnx.Rngs(0))
+      lambda: vit.VisionTransformer(
+        spec.variant, spec.num_registers, rngs=nnx.Rngs(0)
+      )
     )
   )
 
@@ -42,7 +46,7 @@ def no_network(monkeypatch):
 
 def test_loads_by_its_name_without_network(no_network):
   weights = pretrained.load_encoder(NAME, "", abstract())
-  assert weights.sha256 == sources.BUNDLED[NAME][1]
+  assert weights.sha256 == get_encoder(NAME).bundled_sha256
   leaves = jax.tree.leaves(weights.state)
   assert all(x.dtype == np.float32 and np.isfinite(x).all() for x in leaves)
   assert 4e6 < sum(x.size for x in leaves) < 6e6
@@ -53,14 +57,15 @@ def test_is_at_most_six_megabytes():
 
 
 def test_a_changed_file_is_refused(monkeypatch):
-  file, _ = sources.BUNDLED[NAME]
-  monkeypatch.setitem(sources.BUNDLED, NAME, (file, "0" * 64))
+  changed = dataclasses.replace(ENCODERS[NAME], bundled_sha256="0" * 64)
+  monkeypatch.setitem(ENCODERS, NAME, changed)
   with pytest.raises(checksums.ChangedFileError, match="has changed"):
     pretrained.load_encoder(NAME, "", abstract())
 
 
 def test_a_missing_file_is_named(monkeypatch):
-  monkeypatch.setitem(sources.BUNDLED, NAME, ("gone.npz", "0" * 64))
+  gone = dataclasses.replace(ENCODERS[NAME], bundled_file="gone.npz")
+  monkeypatch.setitem(ENCODERS, NAME, gone)
   with pytest.raises(FileNotFoundError, match="gone.npz.*damaged"):
     pretrained.load_encoder(NAME, "", abstract())
 

@@ -14,6 +14,7 @@ from flax import nnx
 from inp_former_jax import sharding
 from inp_former_jax.models import vit
 from inp_former_jax.weights import files, pretrained
+from inp_former_jax.weights.encoders import get_encoder
 from inp_former_jax.weights.rules import ConversionError
 from tests.conftest import GOLDENS
 
@@ -36,9 +37,9 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 def abstract_state(name=NAME) -> nnx.State:
-  variant, num_registers = vit.parse_encoder_name(name)
+  spec = get_encoder(name)
   make = lambda: vit.VisionTransformer(  # noqa: E731
-    variant, num_registers, rngs=nnx.Rngs(0)
+    spec.variant, spec.num_registers, rngs=nnx.Rngs(0)
   )
   return nnx.state(nnx.eval_shape(make))
 

@@ -1,5 +1,6 @@
 """Encoders by name: cache, Hugging Face Hub, original files, import."""
 
+import dataclasses
 import hashlib
 import importlib.util
 import os
@@ -22,6 +23,7 @@ from inp_former_jax.weights import (
   pretrained,
   sources,
 )
+from inp_former_jax.weights.encoders import ENCODERS, get_encoder
 from tests.conftest import GOLDENS, ROOT
 from tests.weights.file_server import serve_files
 
@@ -42,16 +44,27 @@ def cache(tmp_path, monkeypatch) -> pathlib.Path:
   constants = huggingface_hub.constants  # reads the environment once
   monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
   monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-  monkeypatch.setattr(sources, "ORIGINAL_ROOT", "http://127.0.0.1:1/dinov2")
+  serve_originals_from(monkeypatch, "http://127.0.0.1:1", SMALL)
   return folder
+
+
+def serve_originals_from(monkeypatch, root: str, *names: str) -> None:
+  """Moves the original files of encoders to another server."""
+  for name in names:
+    size = "n" if name == TINY else "s"
+    path = f"dinov2_vit{size}14/dinov2_vit{size}14_reg4_pretrain.pth"
+    moved = dataclasses.replace(ENCODERS[name], url=f"{root}/dinov2/{path}")
+    monkeypatch.setitem(ENCODERS, name, moved)
 
 
 @pytest.fixture
 def server(monkeypatch):
   """Both sources on loopback; the tiny encoder counts as published."""
   with serve_files() as server:
-    monkeypatch.setattr(sources, "PUBLISHED", ("nano", "small"))
-    monkeypatch.setattr(sources, "ORIGINAL_ROOT", server.root)
+    serve_originals_from(monkeypatch, server.root, SMALL, TINY)
+    on_hub = "facebook/dinov2-with-registers-nano"
+    published = dataclasses.replace(ENCODERS[TINY], hub_id=on_hub)
+    monkeypatch.setitem(ENCODERS, TINY, published)
     yield server
 
 
@@ -82,10 +95,12 @@ def file(tmp_path) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def abstract_state() -> nnx.State:
-  variant, num_registers = vit.parse_encoder_name(TINY)
+  spec = get_encoder(TINY)
   return nnx.state(
     nnx.eval_shape(
-      lambda: vit.VisionTransformer(variant, num_registers, rngs=nnx.Rngs(0))
+      lambda: vit.VisionTransformer(
+        spec.variant, spec.num_registers, rngs=nnx.Rngs(0)
+      )
     )
   )
 
@@ -106,7 +121,7 @@ def run_command(*arguments: str, **environment: str):
 
 
 def assert_says_what_to_do(message: str, encoder: str, hub: str) -> None:
-  url = sources.original_url(encoder).partition("/dinov2_vit")[2]
+  url = get_encoder(encoder).url.partition("/dinov2_vit")[2]
   for words in (
     f"The weights of the encoder {encoder}",
     hub,
@@ -115,23 +130,6 @@ def assert_says_what_to_do(message: str, encoder: str, hub: str) -> None:
     "--config.model.encoder_weights=FILE",
   ):
     assert words in message
-
-
-@pytest.mark.parametrize("variant", ["small", "base", "large"])
-@pytest.mark.parametrize("registers", [False, True])
-def test_names_give_both_addresses(variant, registers, monkeypatch):
-  monkeypatch.setattr(
-    sources, "ORIGINAL_ROOT", "https://dl.fbaipublicfiles.com/dinov2"
-  )
-  name = f"dinov2{'reg' if registers else ''}_vit_{variant}_14"
-  repository = sources.hub_repository(name)
-  middle = "-with-registers" if registers else ""
-  assert repository == f"facebook/dinov2{middle}-{variant}"
-  model = f"dinov2_vit{variant[0]}14"
-  assert sources.original_url(name) == (
-    f"https://dl.fbaipublicfiles.com/dinov2/{model}/{model}"
-    f"{'_reg4' if registers else ''}_pretrain.pth"
-  )
 
 
 @pytest.mark.parametrize("weights", ["", "original"])
@@ -244,7 +242,7 @@ def test_where_names_both_addresses(cache, capsys):
   command.main(["where", SMALL])
   output = capsys.readouterr().out
   assert str(cache) in output
-  assert sources.original_url(SMALL) in output
+  assert get_encoder(SMALL).url in output
   assert HUB_PATH.format("small", "main") in output
 
 
@@ -264,7 +262,7 @@ def test_original_file_is_downloaded_once(
 ):
   pytest.importorskip("torch")
   files.write_arrays(tmp_path / "original.pth", files.read_arrays(file))
-  path = "/dinov2_vitn14/dinov2_vitn14_reg4_pretrain.pth"
+  path = "/dinov2/dinov2_vitn14/dinov2_vitn14_reg4_pretrain.pth"
   server.files[path] = (tmp_path / "original.pth").read_bytes()
   for _ in range(2):
     weights = pretrained.load_encoder(TINY, "original", abstract_state)

@@ -53,7 +53,7 @@ def check_blocks(
   position = jnp.asarray(encoder["pos_embed"])
   for key in compare.reference:
     if match := re.fullmatch(r"pos_embed_(\d+)", key):
-      side = int(match[1]) // vit.PATCH_SIZE
+      side = int(match[1]) // variant.patch_size
       table = vit.resize_position_table(position[:, 1:], side, side)
       table = jnp.concatenate([position[:, :1], table], axis=1)
       yield from compare(key, table, BLOCK)

@@ -11,7 +11,6 @@ from flax import nnx
 
 from inp_former_jax.inference import scoring
 from inp_former_jax.models import inp_former as model_lib
-from inp_former_jax.models import vit
 from inp_former_jax.models.similarity import cosine_similarity
 from inp_former_jax.training import losses
 from inp_former_jax.weights import files, rules
@@ -82,12 +81,13 @@ def check_model(
   yield from compare("inp_index", similarity.argmax(-1), 0)
   coherence = losses.coherence_loss(output.inp_distance)
   yield from compare("coherence_loss", coherence, ENCODER)
-  yield from _check_maps(compare, output, images.shape[1:3])
+  patch_size = model.encoder.variant.patch_size
+  yield from _check_maps(compare, output, images.shape[1:3], patch_size)
 
 
-def _check_maps(compare, output, crop) -> Iterator[Result]:
+def _check_maps(compare, output, crop, patch_size) -> Iterator[Result]:
   """Anomaly maps at both stages, the score, and the zero-shot map."""
-  grid = tuple(side // vit.PATCH_SIZE for side in crop)
+  grid = tuple(side // patch_size for side in crop)
   distance = scoring.group_distance(
     output.encoder_groups, output.decoder_groups
   )

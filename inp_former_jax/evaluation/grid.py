@@ -1,0 +1,134 @@
+"""The qualitative grid: which test images it shows, and its picture."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from inp_former_jax.data import transforms
+from inp_former_jax.data.records import DEFECTIVE, NORMAL, Record
+from inp_former_jax.evaluation.figures import (
+  ColourScale,
+  QualitativeSample,
+  colour_scale,
+  save_qualitative_grid,
+)
+from inp_former_jax.evaluation.results import Evaluation
+
+COLOUR_SCALE_IMAGES = 100  # normal ones, and as many defective ones
+
+
+def grid_records(records: Sequence[Record], count: int) -> list[int]:
+  """Chooses records for the qualitative grid: all categories alike.
+
+  Args:
+    records: Test records.
+    count: Largest number of records chosen.
+
+  Returns:
+    Indices of records, by category and in each the normal ones first. Every
+    category gives a normal image, then one of every defect in turn, until
+    there are enough.
+  """
+  by_category: dict[str, list[int]] = {}
+  for category in dict.fromkeys(r.category for r in records):
+    kinds: dict[str, list[int]] = {}
+    for i, record in enumerate(records):
+      if record.category == category:
+        kinds.setdefault(record.defect, []).append(i)
+    # The normal images come first, of each kind the first image first.
+    kinds = dict(sorted(kinds.items(), key=lambda kind: kind[0] != "good"))
+    by_category[category] = _in_turn(list(kinds.values()))
+  chosen = _in_turn(list(by_category.values()))[:count]
+  return sorted(
+    chosen, key=lambda i: (records[i].category, records[i].label, i)
+  )
+
+
+def _in_turn(lists: Sequence[Sequence[int]]) -> list[int]:
+  """The first of every list, then the second ones, and so on."""
+  return [
+    items[k]
+    for k in range(max(map(len, lists), default=0))
+    for items in lists
+    if k < len(items)
+  ]
+
+
+def colour_scale_records(records: Sequence[Record]) -> list[int]:
+  """Chooses records whose maps decide the colour scale.
+
+  Args:
+    records: Test records.
+
+  Returns:
+    Indices of at most COLOUR_SCALE_IMAGES normal records and as many
+    defective ones, evenly spread.
+  """
+  return [*_every_kth(records, NORMAL), *_every_kth(records, DEFECTIVE)]
+
+
+def _every_kth(records: Sequence[Record], label: int) -> list[int]:
+  indices = [i for i, r in enumerate(records) if r.label == label]
+  stride = -(-len(indices) // COLOUR_SCALE_IMAGES) or 1
+  return indices[::stride]
+
+
+def scale_of_maps(
+  records: Sequence[Record], maps: Mapping[int, np.ndarray]
+) -> ColourScale:
+  """The colour scale of normal and defective maps; of all, if none is normal.
+
+  Args:
+    records: Test records.
+    maps: Index of a record -> its anomaly map.
+  """
+  normal = [m for i, m in maps.items() if records[i].label == 0]
+  defective = [m for i, m in maps.items() if records[i].label == 1]
+  return colour_scale(normal or defective, defective)
+
+
+def save_grid(path: pathlib.Path, result: Evaluation) -> None:
+  """Saves the qualitative grid: image, ground truth and map, one scale.
+
+  Args:
+    path: The PNG file to write.
+    result: The evaluation; its `maps` name the records shown.
+  """
+  preprocessing = result.preprocessing
+  samples = []
+  for index, anomaly_map in result.maps.items():
+    record, size = result.records[index], len(anomaly_map)
+    mask = np.zeros((size, size), bool)
+    if record.label:
+      mask = None
+    if record.masks:
+      mask = transforms.load_mask(
+        record.masks, preprocessing, size, values=record.mask_values
+      )
+    samples.append(
+      QualitativeSample(
+        image=transforms.load_image(record.image, preprocessing),
+        mask=_upscale(mask, preprocessing.crop),
+        anomaly_map=anomaly_map,
+        title=f"{record.category} / {record.defect}",
+        score=float(result.image_scores[index]),
+      )
+    )
+  save_qualitative_grid(
+    path,
+    samples,
+    vmin=result.scale.vmin,
+    vmax=result.scale.vmax,
+    title=f"After {result.step} steps",
+  )
+
+
+def _upscale(
+  mask: np.ndarray | None, size: tuple[int, int]
+) -> np.ndarray | None:
+  """Evaluation mask to the image's size, by nearest neighbour."""
+  if mask is None:
+    return None
+  rows, columns = (np.arange(s) * len(mask) // s for s in size)
+  return mask[np.ix_(rows, columns)]

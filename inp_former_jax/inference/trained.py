@@ -1,0 +1,208 @@
+"""A folder -> a model that answers: the one place where this happens."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from inp_former_jax import sharding
+from inp_former_jax.data.transforms import Preprocessing
+from inp_former_jax.inference import scoring
+from inp_former_jax.inference.predict_step import (
+  Prediction,
+  make_predict_step,
+)
+from inp_former_jax.models import inp_former
+from inp_former_jax.training import checkpoint, model_state
+from inp_former_jax.training.model_state import ModelSettings, ModelState
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+  """A model that answers, with all its arrays on a mesh.
+
+  Attributes:
+    settings: Encoder, number of INPs and compute dtype.
+    step: Training steps it has had.
+    preprocessing: Sizes of the images it was trained on; None if they are not
+      known, as for a converted checkpoint.
+    map_size: Side of the anomaly maps in pixels.
+    mesh: The devices it runs on.
+    graphdef: Its structure.
+    trainable: State of extractor, bottleneck and decoder.
+    frozen: State of the encoder.
+    predict_step: Jitted function (trainable, frozen, images) -> Prediction.
+  """
+
+  settings: ModelSettings
+  step: int
+  preprocessing: Preprocessing | None
+  map_size: int
+  mesh: Mesh
+  graphdef: nnx.GraphDef
+  trainable: nnx.State
+  frozen: nnx.State
+  predict_step: Callable[[nnx.State, nnx.State, jax.Array], Prediction]
+
+  def predict(self, images: jax.Array | np.ndarray) -> Prediction:
+    """Scores a batch of images; compiles once per shape.
+
+    Args:
+      images: (B, H, W, 3) uint8, RGB, resized and cropped. A jax array is the
+        global batch; of a numpy array every process gives its own rows. The
+        devices of the mesh must divide B.
+
+    Returns:
+      Anomaly maps and scores of the global batch.
+    """
+    if not isinstance(images, jax.Array):
+      batch_sharding = sharding.batch_sharding(self.mesh)
+      images = sharding.to_global(images, batch_sharding)
+    return self.predict_step(self.trainable, self.frozen, images)
+
+  def merged(self) -> inp_former.INPFormer:
+    """The model as a Flax module."""
+    return nnx.merge(self.graphdef, self.trainable, self.frozen)
+
+  def at(self, step: int, trainable: nnx.State) -> "TrainedModel":
+    """The same model with other parameters; nothing is compiled again.
+
+    Args:
+      step: Training steps that these parameters have had.
+      trainable: State of extractor, bottleneck and decoder.
+    """
+    return dataclasses.replace(self, step=step, trainable=trainable)
+
+
+def from_state(
+  state: ModelState,
+  trainable: nnx.State,
+  mesh: Mesh,
+  *,
+  step: int = 0,
+  preprocessing: Preprocessing | None = None,
+  size: int = scoring.EVALUATION_SIZE,
+  top_fraction: float = scoring.TOP_FRACTION,
+  zero_shot: bool = False,
+) -> TrainedModel:
+  """A model that answers, of one that is being trained.
+
+  Args:
+    state: The model on the mesh.
+    trainable: Its trainable part; `TrainedModel.at` exchanges it.
+    mesh: The devices its arrays are on.
+    step: Training steps it has had.
+    preprocessing: Sizes of its images.
+    size: Side of the anomaly maps in pixels.
+    top_fraction: Share of a map's pixels that makes the image score.
+    zero_shot: Whether a patch is scored by its distance to the nearest INP of
+      its own image.
+  """
+  return TrainedModel(
+    settings=state.settings,
+    step=step,
+    preprocessing=preprocessing,
+    map_size=size,
+    mesh=mesh,
+    graphdef=state.graphdef,
+    trainable=trainable,
+    frozen=state.frozen,
+    predict_step=make_predict_step(
+      state.graphdef,
+      mesh,
+      patch_size=state.settings.spec.patch_size,
+      size=size,
+      top_fraction=top_fraction,
+      zero_shot=zero_shot,
+    ),
+  )
+
+
+def load(
+  workdir: str | os.PathLike,
+  mesh: Mesh | None = None,
+  *,
+  expected: Mapping[str, Any] | None = None,
+  encoder_weights: str | None = None,
+  dtype: str | None = None,
+  size: int | None = None,
+  top_fraction: float | None = None,
+  zero_shot: bool = False,
+) -> TrainedModel:
+  """Loads the newest checkpoint of a folder.
+
+  Args:
+    workdir: Folder of a run, or of a converted checkpoint.
+    mesh: The devices it goes to; all there are by default.
+    expected: What the model must be, as a nested dict named like the config:
+      those of `checkpoint.MODEL_FIELDS` that it holds must agree.
+    encoder_weights: Source of the encoder's weights, see
+      `pretrained.load_encoder`; by default the one the run was trained with.
+      It must be the same encoder either way.
+    dtype: Compute dtype; by default that of the run, float32 for a converted
+      checkpoint.
+    size: Side of the anomaly maps in pixels; by default that of the run.
+    top_fraction: Share of a map's pixels that makes the image score; by
+      default that of the run.
+    zero_shot: Whether a patch is scored by its distance to the nearest INP of
+      its own image.
+
+  Returns:
+    The model, ready to predict.
+
+  Raises:
+    CheckpointError: If there is no checkpoint, it cannot be read, or it is of
+      another model, encoder or preprocessing than expected.
+    FileNotFoundError, ValueError: If the encoder's weights cannot be had.
+  """
+  workdir = pathlib.Path(workdir).expanduser().absolute()
+  mesh = mesh or sharding.make_mesh()
+  folder = workdir / "checkpoints"
+  step, saved = checkpoint.read_identity(workdir)
+  wanted = saved | checkpoint.flatten(expected or {})
+  checkpoint.require_same_model(folder / str(step), saved, wanted)
+  if encoder_weights is None:
+    encoder_weights = saved.get("model.encoder_weights", "")
+  state = model_state.create(
+    ModelSettings(
+      encoder=saved["model.encoder"],
+      num_prototypes=saved["model.num_prototypes"],
+      use_inps=saved["model.use_inps"],
+      dtype=dtype or saved.get("model.dtype", "float32"),
+    ),
+    mesh,
+    encoder_weights=model_state.encoder_source(encoder_weights, workdir),
+    seed=saved.get("seed", 0),
+  )
+  found = wanted | {"encoder.sha256": state.encoder_sha256}
+  with checkpoint.Checkpointer(folder, found) as checkpointer:
+    trainable = checkpointer.restore_trainable(state.abstract_trainable)
+  return from_state(
+    state,
+    trainable,
+    mesh,
+    step=step,
+    preprocessing=_preprocessing(wanted),
+    size=size or saved.get("evaluation.size", scoring.EVALUATION_SIZE),
+    top_fraction=top_fraction
+    or saved.get("evaluation.top_fraction", scoring.TOP_FRACTION),
+    zero_shot=zero_shot,
+  )
+
+
+def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing | None:
+  """Sizes by the config's dotted names; None where they are not there."""
+  if "data.resize" not in fields:
+    return None
+  return Preprocessing.from_sides(
+    fields["data.resize"],
+    fields["data.crop"],
+    resize_width=fields.get("data.resize_width", 0),
+    crop_width=fields.get("data.crop_width", 0),
+  )

@@ -1,0 +1,151 @@
+"""An INP-Former on a mesh: encoder loaded, the rest to be initialised."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from inp_former_jax import sharding
+from inp_former_jax.models import inp_former
+from inp_former_jax.weights import pretrained
+from inp_former_jax.weights.encoders import EncoderSpec, get_encoder
+
+CONVERTED_ENCODER = "encoder.safetensors"  # beside a converted checkpoint
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+  """What decides the structure of an INP-Former.
+
+  Attributes:
+    encoder: The encoder's name, a key of `encoders.ENCODERS`.
+    num_prototypes: Number of INPs.
+    use_inps: False gives the paper's ablation without INPs.
+    dtype: Compute dtype, a key of DTYPES; parameters are float32.
+  """
+
+  encoder: str
+  num_prototypes: int = inp_former.NUM_PROTOTYPES
+  use_inps: bool = True
+  dtype: str = "float32"
+
+  @property
+  def spec(self) -> EncoderSpec:
+    """The encoder's row of ENCODERS."""
+    return get_encoder(self.encoder)
+
+  def build(self, seed: int = 0) -> inp_former.INPFormer:
+    """Builds the model, all of it randomly initialised.
+
+    Args:
+      seed: Decides the initial values.
+
+    Raises:
+      ValueError: If the encoder or the dtype is unknown.
+    """
+    if self.dtype not in DTYPES:
+      raise ValueError(
+        f"config.model.dtype is {self.dtype!r}; it can be {', '.join(DTYPES)}."
+      )
+    return inp_former.INPFormer(
+      self.spec.variant,
+      self.spec.num_registers,
+      num_prototypes=self.num_prototypes,
+      use_inps=self.use_inps,
+      dtype=DTYPES[self.dtype],
+      rngs=nnx.Rngs(seed),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelState:
+  """A model split for jitted functions, with the encoder on the mesh.
+
+  Attributes:
+    settings: What decided its structure.
+    graphdef: The structure.
+    abstract_trainable: Shapes, dtypes and shardings of extractor, bottleneck
+      and decoder.
+    initial_trainable: Computes their initial values on the mesh.
+    frozen: State of the encoder.
+    encoder_sha256: Checksum of the encoder's file, or "random".
+  """
+
+  settings: ModelSettings
+  graphdef: nnx.GraphDef
+  abstract_trainable: nnx.State
+  initial_trainable: Callable[[], nnx.State]
+  frozen: nnx.State
+  encoder_sha256: str
+
+
+def create(
+  settings: ModelSettings, mesh: Mesh, *, encoder_weights: str, seed: int
+) -> ModelState:
+  """Builds a model on a mesh; no device ever holds more than its shard.
+
+  Args:
+    settings: What decides its structure.
+    mesh: The devices its arrays go to.
+    encoder_weights: Source of the encoder's weights, see
+      `pretrained.load_encoder`.
+    seed: Decides the initial values.
+
+  Returns:
+    The model, its encoder loaded.
+
+  Raises:
+    FileNotFoundError, ValueError: If the encoder's weights cannot be had, see
+      `pretrained.load_encoder`; or a setting is unknown.
+  """
+  build = functools.partial(settings.build, seed)
+  graphdef, trainable, frozen = inp_former.split(nnx.eval_shape(build))
+  weights = pretrained.load_encoder(
+    settings.encoder, encoder_weights, frozen["encoder"]
+  )
+
+  def initialise(part: int, abstract_state: nnx.State) -> nnx.State:
+    # Inside jit, what is not returned is never computed.
+    shardings = sharding.parameter_shardings(mesh, abstract_state)
+    build_part = jax.jit(
+      lambda: inp_former.split(build())[part], out_shardings=shardings
+    )
+    return build_part()
+
+  if weights.state is None:
+    frozen = initialise(2, frozen)
+  else:
+    state = nnx.State({"encoder": weights.state})
+    shardings = sharding.parameter_shardings(mesh, state)
+    frozen = pretrained.place(state, shardings)
+  return ModelState(
+    settings=settings,
+    graphdef=graphdef,
+    abstract_trainable=sharding.abstract(
+      trainable, sharding.parameter_shardings(mesh, trainable)
+    ),
+    initial_trainable=functools.partial(initialise, 1, trainable),
+    frozen=frozen,
+    encoder_sha256=weights.sha256,
+  )
+
+
+def encoder_source(configured: str, workdir: pathlib.Path) -> str:
+  """Where the encoder's weights of a run come from.
+
+  Args:
+    configured: What the config says; it wins unless it is empty.
+    workdir: Folder of the run. The `encoder.safetensors` that a converted
+      checkpoint brings along is its encoder.
+
+  Returns:
+    A source for `pretrained.load_encoder`; empty for the encoder's own.
+  """
+  own = workdir / CONVERTED_ENCODER
+  return configured or (str(own) if own.exists() else "")
