@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
+# Importing it also makes bfloat16 a type of numpy's, which safetensors needs.
+import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
@@ -40,12 +42,12 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
       extra).
 
   Returns:
-    Name -> array, in the file's order; bfloat16, and 8-bit integers with
+    Name -> array, in the order of the file; bfloat16, and 8-bit integers with
     scales (see `quantisation`), as float32.
 
   Raises:
     ValueError: The file is of another kind, truncated or corrupt, or an array
-      in it is, which is named.
+      in it is.
     OSError: The file does not exist or may not be read.
     ImportError: A PyTorch file without PyTorch.
   """
@@ -57,9 +59,7 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
   with naming_damage(path):
     if suffix == ".npz":
       return dequantise(_read_npz(path, headers))
-    return dequantise(
-      {key: _read_safetensor(path, header) for key, header in headers.items()}
-    )
+    return dequantise(_read_safetensors(path, headers))
 
 
 def _read_npz(
@@ -75,11 +75,16 @@ def _read_npz(
   return arrays
 
 
-def _read_safetensor(path: pathlib.Path, header: Header) -> np.ndarray:
-  array = np.fromfile(
-    path, np.dtype(header.dtype), header.size, offset=header.offset
-  ).reshape(header.shape)
-  return array.astype(np.float32) if header.dtype == "bfloat16" else array
+def _read_safetensors(
+  path: pathlib.Path, headers: Mapping[str, Header]
+) -> dict[str, np.ndarray]:
+  arrays = {}
+  with safetensors.safe_open(path, framework="numpy") as file:
+    for key in headers:
+      array = file.get_tensor(key)
+      bfloat16 = array.dtype == ml_dtypes.bfloat16
+      arrays[key] = array.astype(np.float32) if bfloat16 else array
+  return arrays
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
