@@ -1,17 +1,15 @@
 """Files of weights: names and arrays in `.npz`, `.safetensors` and `.pth`."""
 
-import contextlib
 import hashlib
-import os
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import BinaryIO
+from collections.abc import Mapping
 
 # Importing it also makes bfloat16 a type of numpy's, which safetensors needs.
 import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
+from inp_former_jax.atomic import replacing
 from inp_former_jax.weights.headers import (
   SUFFIXES,
   Header,
@@ -117,11 +115,11 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   suffix = check_suffix(path)
   arrays = {key: np.asarray(v, order="C") for key, v in arrays.items()}
   if suffix == ".npz":
-    with _replacing(path) as file:
-      np.savez(file, **arrays)
+    with replacing(path) as part:
+      np.savez(part, **arrays)
   elif suffix == ".safetensors":
-    with _replacing(path) as file:
-      safetensors.numpy.save_file(arrays, file.name)
+    with replacing(path) as part:
+      safetensors.numpy.save_file(arrays, part)
   else:
     _write_torch(path, arrays)
 
@@ -137,22 +135,9 @@ def _write_torch(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   tensors = {
     key: torch.from_numpy(value.copy()) for key, value in arrays.items()
   }
-  with _replacing(path) as file:
+  # By its path torch.save would write the part's name into the file.
+  with replacing(path) as part, open(part, "wb") as file:
     torch.save(tensors, file)
-
-
-@contextlib.contextmanager
-def _replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
-  """A temporary file that takes the name `path` once it is written."""
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-  try:
-    with open(temporary, "wb") as file:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def file_sha256(path: pathlib.Path) -> str:
