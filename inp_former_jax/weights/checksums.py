@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 
+from inp_former_jax.atomic import replacing
 from inp_former_jax.weights import files
 
 
@@ -42,14 +42,9 @@ def write_record(
     record: What to write.
     at: Where; by default beside the file.
   """
-  at = at or record_path(path)
-  new = at.with_name(f".{at.name}.{os.getpid()}")
-  try:
-    content = json.dumps(dataclasses.asdict(record), indent=2)
-    new.write_text(content + "\n", encoding="utf-8")
-    os.replace(new, at)
-  finally:
-    new.unlink(missing_ok=True)
+  content = json.dumps(dataclasses.asdict(record), indent=2)
+  with replacing(at or record_path(path)) as part:
+    part.write_text(content + "\n", encoding="utf-8")
 
 
 def verify_file(

@@ -1,15 +1,15 @@
 """Files of weights: names and arrays in `.npz`, `.safetensors` and `.pth`."""
 
-import contextlib
 import hashlib
-import os
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import BinaryIO
+from collections.abc import Mapping
 
+# Importing it also makes bfloat16 a type of numpy's, which safetensors needs.
+import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
+from inp_former_jax.atomic import replacing
 from inp_former_jax.weights.headers import (
   SUFFIXES,
   Header,
@@ -40,12 +40,12 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
       extra).
 
   Returns:
-    Name -> array, in the file's order; bfloat16, and 8-bit integers with
+    Name -> array, in the order of the file; bfloat16, and 8-bit integers with
     scales (see `quantisation`), as float32.
 
   Raises:
     ValueError: The file is of another kind, truncated or corrupt, or an array
-      in it is, which is named.
+      in it is.
     OSError: The file does not exist or may not be read.
     ImportError: A PyTorch file without PyTorch.
   """
@@ -57,9 +57,7 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
   with naming_damage(path):
     if suffix == ".npz":
       return dequantise(_read_npz(path, headers))
-    return dequantise(
-      {key: _read_safetensor(path, header) for key, header in headers.items()}
-    )
+    return dequantise(_read_safetensors(path, headers))
 
 
 def _read_npz(
@@ -75,11 +73,16 @@ def _read_npz(
   return arrays
 
 
-def _read_safetensor(path: pathlib.Path, header: Header) -> np.ndarray:
-  array = np.fromfile(
-    path, np.dtype(header.dtype), header.size, offset=header.offset
-  ).reshape(header.shape)
-  return array.astype(np.float32) if header.dtype == "bfloat16" else array
+def _read_safetensors(
+  path: pathlib.Path, headers: Mapping[str, Header]
+) -> dict[str, np.ndarray]:
+  arrays = {}
+  with safetensors.safe_open(path, framework="numpy") as file:
+    for key in headers:
+      array = file.get_tensor(key)
+      bfloat16 = array.dtype == ml_dtypes.bfloat16
+      arrays[key] = array.astype(np.float32) if bfloat16 else array
+  return arrays
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -112,11 +115,11 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   suffix = check_suffix(path)
   arrays = {key: np.asarray(v, order="C") for key, v in arrays.items()}
   if suffix == ".npz":
-    with _replacing(path) as file:
-      np.savez(file, **arrays)
+    with replacing(path) as part:
+      np.savez(part, **arrays)
   elif suffix == ".safetensors":
-    with _replacing(path) as file:
-      safetensors.numpy.save_file(arrays, file.name)
+    with replacing(path) as part:
+      safetensors.numpy.save_file(arrays, part)
   else:
     _write_torch(path, arrays)
 
@@ -132,22 +135,9 @@ def _write_torch(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   tensors = {
     key: torch.from_numpy(value.copy()) for key, value in arrays.items()
   }
-  with _replacing(path) as file:
+  # By its path torch.save would write the part's name into the file.
+  with replacing(path) as part, open(part, "wb") as file:
     torch.save(tensors, file)
-
-
-@contextlib.contextmanager
-def _replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
-  """A temporary file that takes the name `path` once it is written."""
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-  try:
-    with open(temporary, "wb") as file:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def file_sha256(path: pathlib.Path) -> str:

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 
+from inp_former_jax.atomic import replacing
 from inp_former_jax.weights import checksums, download, files
 from inp_former_jax.weights.encoders import (
   ENCODERS,
@@ -255,8 +256,6 @@ def import_into_cache(
   Raises:
     FileExistsError: The cache has a file of this encoder.
   """
-  folder = cache_folder()
-  folder.mkdir(parents=True, exist_ok=True)
   present = _cached_paths(name)
   if present and not replace:
     raise FileExistsError(
@@ -264,16 +263,13 @@ def import_into_cache(
       "Say --replace to use the file given instead."
     )
   suffix = ".pth" if file.suffix.lower() == ".pt" else file.suffix.lower()
-  target = folder / (name + suffix)
-  copy = folder / f".{name}.{os.getpid()}"
-  try:
-    shutil.copy(file, copy)
+  target = cache_folder() / (name + suffix)
+  with replacing(target) as copy:
+    # Without the mode of the original, which may be read-only.
+    shutil.copyfile(file, copy)
     sha256 = files.file_sha256(copy)
     # In this order a kill in between leaves no record of another file.
     checksums.record_path(target).unlink(missing_ok=True)
-    os.replace(copy, target)
-  finally:
-    copy.unlink(missing_ok=True)
   for old in set(present) - {target}:
     checksums.record_path(old).unlink(missing_ok=True)
     old.unlink()

@@ -174,7 +174,7 @@ def touch(path: pathlib.Path):
   [
     ("model.onnx", b"", "'.onnx'"),
     ("model.npz", b"PK\x03\x04", "model.npz cannot be read"),
-    ("model.safetensors", b"\xff" * 30, "header would be"),
+    ("model.safetensors", b"\xff" * 30, "header too large"),
     ("model.pth", b"not a file of weights", "model.pth cannot be read"),
   ],
 )

@@ -1,7 +1,6 @@
 """Files of weights: what is read and written, and what is refused."""
 
 import io
-import json
 import os
 import pathlib
 import pickle
@@ -75,20 +74,6 @@ def test_bfloat16_is_read_as_float32(tmp_path, suffix):
   assert found.dtype == np.float32
   np.testing.assert_array_equal(found, values.astype(np.float32))
   assert headers.read_headers(path)["x"].dtype == "bfloat16"
-
-
-def test_safetensors_library_reads_what_is_written(tmp_path):
-  found = safetensors.numpy.load_file(write(tmp_path / "model.safetensors"))
-  assert sorted(found) == sorted(example())
-  for key, value in example().items():
-    np.testing.assert_array_equal(found[key], value)
-
-
-def test_metadata_of_safetensors_is_no_array(tmp_path):
-  path = tmp_path / "model.safetensors"
-  one = {"x": np.ones(2, np.float32)}
-  safetensors.numpy.save_file(one, path, metadata={"format": "pt"})
-  assert list(files.read_arrays(path)) == ["x"]
 
 
 def test_pytorch_file_of_before_1_6_is_read(tmp_path):
@@ -281,79 +266,6 @@ def test_pytorch_file_without_pytorch_names_the_extra(tmp_path, monkeypatch):
   with pytest.raises(ImportError, match=r"inp-former-jax\[convert\]"):
     files.write_arrays(path, example())
   assert path.read_bytes() == b"anything"
-
-
-def entry(begin: int, end: int, shape=(2,), dtype="F32") -> dict:
-  return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
-
-
-def safetensors_file(path, header, data=b"\x00" * 16, length=None):
-  text = header if isinstance(header, bytes) else json.dumps(header).encode()
-  length = len(text) if length is None else length
-  path.write_bytes(length.to_bytes(8, "little") + text + data)
-  return path
-
-
-@pytest.mark.parametrize("action", [files.read_arrays, headers.read_headers])
-@pytest.mark.parametrize(
-  ("y", "message"),
-  [
-    (entry(8, 24, (4,)), "y would lie at bytes 8 to 24 of 16"),
-    (entry(8, 16, (3,)), r"y, float32 of shape \(3,\), needs 12 bytes.* has 8"),
-    (entry(8, 16, (2**40, 2**40)), "y, float32 .* needs"),
-    (entry(8, 16, dtype="F16"), "y, float16 .* needs 4 bytes"),
-    (entry(4, 12), "y overlaps x"),
-    (entry(0, 8), "y overlaps x"),
-    (entry(12, 16, (1,)), "y leaves a gap after x"),
-    (entry(8, 12, (1,)), "4 bytes after y belong to no array"),
-    (entry(16, 8), "y would lie at bytes 16 to 8"),
-    (entry(-8, 0), "header of y is malformed"),
-    (entry(8, 16, (-2,)), "header of y is malformed"),
-    (entry(8, 16, (2.0,)), "header of y is malformed"),
-    (entry(8, 16, (True, 2)), "header of y is malformed"),
-    (entry(8, 16, None), "header of y is malformed"),
-    (entry(8, 16, dtype="Q7"), "y is of the type Q7"),
-    (entry(8, 16, dtype=["F32"]), "y is of the type|header of y"),
-    ({"dtype": "F32", "shape": [2]}, "header of y is malformed"),
-    ([1, 2], "header of y is malformed"),
-  ],
-)
-def test_lying_header_of_safetensors_names_the_array(
-  tmp_path, y, message, action
-):
-  path = tmp_path / "model.safetensors"
-  safetensors_file(path, {"x": entry(0, 8), "y": y})
-  with pytest.raises(ValueError, match=message) as error:
-    action(path)
-  assert str(path) in str(error.value)
-
-
-def test_honest_header_of_safetensors_is_read(tmp_path):
-  path = tmp_path / "model.safetensors"
-  safetensors_file(path, {"y": entry(8, 16), "x": entry(0, 8)})
-  assert list(files.read_arrays(path)) == ["y", "x"]
-
-
-@pytest.mark.parametrize(
-  ("header", "length", "message"),
-  [
-    (b"{}", 10**6, "header would be 1000000 bytes long"),
-    (b"{}", 2**63, "header would be"),
-    (b"not json", None, "cannot be read"),
-    (b"\xff\xfe", None, "cannot be read"),
-    (b"[]", None, "no table of arrays"),
-    (b"[" * 100_000, None, "cannot be read"),
-    (b'{"x": 3}', None, "header of x is malformed"),
-    (b'{"x": {}, "x": {}}', None, "names x twice"),
-  ],
-)
-def test_malformed_header_of_safetensors_is_refused(
-  tmp_path, header, length, message
-):
-  path = tmp_path / "model.safetensors"
-  safetensors_file(path, header, length=length)
-  with pytest.raises(ValueError, match=message):
-    files.read_arrays(path)
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path):

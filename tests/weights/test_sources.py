@@ -25,7 +25,7 @@ from inp_former_jax.weights import (
 )
 from inp_former_jax.weights.encoders import ENCODERS, get_encoder
 from tests.conftest import GOLDENS, ROOT
-from tests.weights.file_server import serve_files
+from tests.weights.file_server import serve_files, skip_waits
 
 TINY = "dinov2reg_vit_nano_14"
 SMALL = "dinov2reg_vit_small_14"
@@ -246,8 +246,9 @@ def test_where_names_both_addresses(cache, capsys):
   assert HUB_PATH.format("small", "main") in output
 
 
-def test_unreachable_original_says_what_to_do():
+def test_unreachable_original_says_what_to_do(monkeypatch):
   pytest.importorskip("torch")
+  skip_waits(monkeypatch)
   with pytest.raises(
     download.DownloadError, match="cannot be reached"
   ) as error:
