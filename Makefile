@@ -22,6 +22,7 @@ test-all: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/pyrefly check
 
 clean:
 	rm -rf $(VENV) workdir build *.egg-info
