@@ -19,7 +19,7 @@ from inp_former_jax.inference.predict_step import (
   make_predict_step,
 )
 from inp_former_jax.models import inp_former
-from inp_former_jax.training import checkpoint, model_state
+from inp_former_jax.training import checkpoint, identity, model_state
 from inp_former_jax.training.model_state import ModelSettings, ModelState
 
 
@@ -141,7 +141,7 @@ def load(
     workdir: Folder of a run, or of a converted checkpoint.
     mesh: The devices it goes to; all there are by default.
     expected: What the model must be, as a nested dict named like the config:
-      those of `checkpoint.MODEL_FIELDS` that it holds must agree.
+      those of `identity.MODEL_FIELDS` that it holds must agree.
     encoder_weights: Source of the encoder's weights, see
       `pretrained.load_encoder`; by default the one the run was trained with.
       It must be the same encoder either way.
@@ -165,8 +165,8 @@ def load(
   mesh = mesh or sharding.make_mesh()
   folder = workdir / "checkpoints"
   step, saved = checkpoint.read_identity(workdir)
-  wanted = saved | checkpoint.flatten(expected or {})
-  checkpoint.require_same_model(folder / str(step), saved, wanted)
+  wanted = saved | identity.flatten(expected or {})
+  identity.require_same_model(folder / str(step), saved, wanted)
   if encoder_weights is None:
     encoder_weights = saved.get("model.encoder_weights", "")
   state = model_state.create(

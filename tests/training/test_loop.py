@@ -1,0 +1,131 @@
+"""The loop's order of steps and hooks, and where a run starts."""
+
+import jax
+import numpy as np
+import pytest
+
+from inp_former_jax import sharding
+from inp_former_jax.training import loop
+from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
+
+
+class Batches:
+  """Batch k is full of k."""
+
+  def __init__(self):
+    self.next_batch = 0
+
+  def __next__(self):
+    self.next_batch += 1
+    return {"image": np.full(8, self.next_batch - 1, np.float32)}
+
+  def get_state(self):
+    return {"next_batch": self.next_batch}
+
+  def set_state(self, state):
+    self.next_batch = state["next_batch"]
+
+
+@jax.jit
+def add_batch(state, batch):
+  trainable, opt_state = state
+  total = trainable["total"] + batch["image"].sum()
+  state = {"total": total}, {"count": opt_state["count"] + 1}
+  return state, {"loss": total}
+
+
+def zeros():
+  return {"total": np.zeros(1, "f4")}, {"count": np.zeros(1, "f4")}
+
+
+def run(events, *, total_steps, batches, start=0, state=None, **every):
+  hooks = loop.Hooks(
+    log=lambda step, metrics: events.append(("log", step)),
+    checkpoint=lambda step, state: events.append(("checkpoint", step)),
+    evaluate=lambda step, state: events.append(("evaluate", step)),
+    checkpoint_every=every.get("checkpoint_every", 0),
+    evaluate_every=every.get("evaluate_every", 0),
+  )
+  return loop.run(
+    add_batch,
+    state or zeros(),
+    batches,
+    hooks,
+    sharding.make_mesh(),
+    start=start,
+    total_steps=total_steps,
+  )
+
+
+def test_hooks_come_when_they_are_due_and_in_their_order():
+  events = []
+  run(
+    events,
+    total_steps=5,
+    batches=Batches(),
+    checkpoint_every=2,
+    evaluate_every=2,
+  )
+  assert events == [
+    ("log", 1),
+    *[("log", 2), ("checkpoint", 2), ("evaluate", 2)],
+    ("log", 3),
+    *[("log", 4), ("checkpoint", 4), ("evaluate", 4)],
+    *[("log", 5), ("checkpoint", 5)],
+  ]
+
+
+def test_after_the_last_step_it_saves_and_does_not_evaluate():
+  events = []
+  run(events, total_steps=2, batches=Batches(), evaluate_every=1)
+  assert events[-2:] == [("log", 2), ("checkpoint", 2)]
+  assert ("evaluate", 1) in events and ("checkpoint", 1) not in events
+
+
+def test_every_step_gets_the_next_batch():
+  trainable, opt_state = run([], total_steps=4, batches=Batches())
+  assert trainable["total"][0] == 8 * (0 + 1 + 2 + 3)
+  assert opt_state["count"][0] == 4
+
+
+def test_a_finished_run_takes_no_step():
+  events, batches = [], Batches()
+  run(events, total_steps=3, batches=batches, start=3)
+  assert events == [] and batches.next_batch == 0
+
+
+def test_it_resumes_from_the_newest_checkpoint_and_its_batch(tmp_path):
+  abstract = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      x.shape,
+      x.dtype,
+      sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]),
+    ),
+    zeros(),
+  )
+  started = []
+
+  def initialise():
+    started.append(True)
+    return zeros()
+
+  with Checkpointer(tmp_path, {}) as checkpointer:
+    batches = Batches()
+    start, state = loop.start_or_resume(
+      checkpointer, batches, abstract, initialise, 6
+    )
+    assert start == 0 and started == [True]
+    state = run([], total_steps=3, batches=batches, state=state)
+    checkpointer.save(3, *state, batches.get_state())
+    checkpointer.wait()
+    batches = Batches()
+    start, state = loop.start_or_resume(
+      checkpointer, batches, abstract, initialise, 6
+    )
+    assert (start, batches.next_batch) == (3, 3)
+    assert started == [True]  # nothing is initialised in vain
+    state = run([], total_steps=6, batches=batches, start=3, state=state)
+    whole = run([], total_steps=6, batches=Batches())
+    assert jax.tree.all(jax.tree.map(np.array_equal, state, whole))
+    with pytest.raises(CheckpointError, match="step 3 and the run has 2"):
+      loop.start_or_resume(checkpointer, Batches(), abstract, initialise, 2)
