@@ -3,10 +3,11 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from configs import demo
-from inp_former_jax import benchmark
+from inp_former_jax import benchmark, sharding
 
 _NANO = "dinov2_vit_nano_14"
 
@@ -35,6 +36,13 @@ def test_each_encoder_is_timed_at_both_kinds_of_work(config):
     assert len(speed.images_per_second) == 2
     # the first call compiles, which takes longer than any later one
     assert min(speed.images_per_second) > 2 / speed.compile_seconds
+
+
+def test_models_score_at_the_evaluation_size_of_the_config(config):
+  config.evaluation.size = 48
+  model = benchmark._initialise(config, _NANO, sharding.make_mesh())
+  images = np.zeros((1, 56, 56, 3), np.uint8)
+  assert model.predict(images).anomaly_map.shape == (1, 48, 48)
 
 
 def test_images_per_second_count_calls(monkeypatch):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.training import optimizer, train_step
@@ -43,8 +44,11 @@ def check_training(compare: Comparison) -> Iterator[Result]:
   Yields:
     The results of the nearest run in float32 (warm-up) and in float64 (whole).
   """
-  yield from nearest_run(lambda seed: _warmup_results(compare, seed))
-  yield from nearest_run(lambda seed: _whole_run_results(compare, seed))
+  yield from nearest_run(ReferenceRun(compare, np.float32).warmup_results)
+  with jax.enable_x64(True):
+    run = ReferenceRun(compare, np.float64)
+    results = list(nearest_run(run.whole_results))
+  yield from results
 
 
 def nearest_run(run: Callable[[int], list[Result]]) -> Iterator[Result]:
@@ -70,76 +74,86 @@ def nearest_run(run: Callable[[int], list[Result]]) -> Iterator[Result]:
     yield dataclasses.replace(result, name=result.name + note)
 
 
-def _warmup_results(compare: Comparison, seed: int) -> list[Result]:
-  """The losses of the warm-up in float32, before rounding is amplified."""
-  graphdef, trainable, frozen = _start(compare, seed, np.float32)
-  steps = int(compare.reference["warmup_iters"])
-  history, _ = _train(compare.reference, graphdef, trainable, frozen, steps)
-  losses = np.array([float(h["loss"]) for h in history])
-  reference = compare.reference["losses"][:steps]
-  difference = float(np.max(np.abs(losses / reference - 1)))
-  name = f"{compare.path.name}: losses of the warm-up in float32"
-  return [Result(name, difference, TRAINING, relative=True)]
+class ReferenceRun:
+  """The run of a reference file in one float type, compiled once."""
 
+  def __init__(self, compare: Comparison, dtype: type[np.floating]):
+    """Loads the parameters beside the reference file.
 
-def _whole_run_results(compare: Comparison, seed: int) -> list[Result]:
-  """Everything that the reference notes of the run, in float64."""
-  with jax.enable_x64(True):
-    return list(_compare_whole_run(compare, seed))
+    Args:
+      compare: The reference file.
+      dtype: Type of parameters and computation; float64 needs jax's x64 mode,
+        here and in every run.
+    """
+    self._compare, self._dtype = compare, dtype
+    reference = compare.reference
+    self._schedule = optimizer.warm_cosine(
+      int(reference["total_iters"]), int(reference["warmup_iters"])
+    )
+    self._optimizer = optimizer.make_optimizer(self._schedule)
+    model, _ = load_model(compare.path, jnp.dtype(dtype))
+    graphdef, self._trainable, frozen = model_lib.split(model)
+    self._frozen = jax.tree.map(lambda x: jnp.asarray(x, dtype), frozen)
+    self._step = jax.jit(
+      train_step.make_train_step(
+        graphdef, self._optimizer, normalise=lambda images: images
+      )
+    )
 
+  def train(self, seed: int, steps: int) -> tuple[list[dict], nnx.State]:
+    """Takes the first steps.
 
-def _compare_whole_run(compare: Comparison, seed: int) -> Iterator[Result]:
-  graphdef, trainable, frozen = _start(compare, seed, np.float64)
-  total = int(compare.reference["total_iters"])
-  history, trainable = _train(
-    compare.reference, graphdef, trainable, frozen, total
-  )
-  for key, name, tolerance in (
-    ("schedule", "learning_rate", SCHEDULE),
-    ("learning_rates", "learning_rate", SCHEDULE),
-    ("losses", "loss", TRAINING),
-    ("coherence", "coherence_loss", TRAINING),
-    ("grad_norms", "gradient_norm", NORM),
-  ):
-    values = np.array([float(h[name]) for h in history])
-    yield from compare(key, values, tolerance, relative=True)
-  yield from check_named(compare, "final/", trainable, FINAL)
+    Args:
+      seed: 0 starts from the reference's parameters; every other seed moves
+        each of them by about one rounding of float32.
+      steps: Number of steps.
 
+    Returns:
+      The metrics of each step, and the trainable part after the last one.
+    """
+    rng = np.random.default_rng(seed)
 
-def _start(compare: Comparison, seed: int, dtype: np.typing.DTypeLike):
-  """Graph definition, trainable and frozen state at the run's beginning.
+    def moved(x):
+      noise = 1 + (ROUNDING if seed else 0.0) * rng.standard_normal(x.shape)
+      moved = np.asarray(x, np.float64) * noise
+      return jnp.asarray(moved.astype(self._dtype))
 
-  Args:
-    compare: Its file has the parameters beside it.
-    seed: Above 0, the trainable parameters are moved by one rounding.
-    dtype: Of parameters and computation.
-  """
-  model, _ = load_model(compare.path, dtype)
-  graphdef, trainable, frozen = model_lib.split(model)
-  rng = np.random.default_rng(seed)
+    trainable = jax.tree.map(moved, self._trainable)
+    state, history = (trainable, self._optimizer.init(trainable)), []
+    batches = channels_last(self._compare.reference["batches"])
+    batches = batches.astype(self._dtype)
+    for t in range(steps):
+      state, metrics = self._step(
+        state, self._frozen, batches[t % len(batches)]
+      )
+      learning_rate = self._schedule(float(t))
+      history.append(metrics | {"learning_rate": learning_rate})
+    return history, state[0]
 
-  def moved(x):
-    noise = 1 + (ROUNDING if seed else 0.0) * rng.standard_normal(x.shape)
-    return jnp.asarray((np.asarray(x, np.float64) * noise).astype(dtype))
+  def warmup_results(self, seed: int) -> list[Result]:
+    """The losses of the warm-up, before rounding is amplified."""
+    reference = self._compare.reference
+    steps = int(reference["warmup_iters"])
+    history, _ = self.train(seed, steps)
+    losses = np.array([float(h["loss"]) for h in history])
+    difference = float(np.max(np.abs(losses / reference["losses"][:steps] - 1)))
+    name = f"{self._compare.path.name}: losses of the warm-up in float32"
+    return [Result(name, difference, TRAINING, relative=True)]
 
-  trainable = jax.tree.map(moved, trainable)
-  frozen = jax.tree.map(lambda x: jnp.asarray(x, dtype), frozen)
-  return graphdef, trainable, frozen
-
-
-def _train(reference, graphdef, trainable, frozen, steps: int):
-  """Steps of a reference run: metrics per step, parameters after the last."""
-  schedule = optimizer.warm_cosine(
-    int(reference["total_iters"]), int(reference["warmup_iters"])
-  )
-  adamw = optimizer.make_optimizer(schedule)
-  step = jax.jit(
-    train_step.make_train_step(graphdef, adamw, normalise=lambda images: images)
-  )
-  dtype = jax.tree.leaves(trainable)[0].dtype
-  batches = channels_last(reference["batches"]).astype(dtype)
-  state, history = (trainable, adamw.init(trainable)), []
-  for t in range(steps):
-    state, metrics = step(state, frozen, batches[t % len(batches)])
-    history.append(metrics | {"learning_rate": schedule(float(t))})
-  return history, state[0]
+  def whole_results(self, seed: int) -> list[Result]:
+    """Everything that the reference notes of the run."""
+    compare = self._compare
+    total = int(compare.reference["total_iters"])
+    history, trainable = self.train(seed, total)
+    results = []
+    for key, name, tolerance in (
+      ("schedule", "learning_rate", SCHEDULE),
+      ("learning_rates", "learning_rate", SCHEDULE),
+      ("losses", "loss", TRAINING),
+      ("coherence", "coherence_loss", TRAINING),
+      ("grad_norms", "gradient_norm", NORM),
+    ):
+      values = np.array([float(h[name]) for h in history])
+      results += compare(key, values, tolerance, relative=True)
+    results += check_named(compare, "final/", trainable, FINAL)
+    return results

@@ -1,0 +1,100 @@
+"""From a folder to a model that answers."""
+
+import dataclasses
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from inp_former_jax import train
+from inp_former_jax.data.transforms import Preprocessing, load_image
+from inp_former_jax.inference import record_batches, trained
+from inp_former_jax.training.checkpoint import CheckpointError
+from tests.conftest import GOLDENS, tiny_config
+from weights_conversion import inp_former
+
+
+@pytest.fixture(scope="module")
+def run(dataset_root, tmp_path_factory):
+  """A workdir, its config, and the evaluation at the end of its training."""
+  workdir = tmp_path_factory.mktemp("run")
+  config = tiny_config(dataset_root)
+  config.steps = 2
+  return workdir, config, train.train_and_evaluate(config, workdir)
+
+
+@pytest.fixture(scope="module")
+def model(run) -> trained.TrainedModel:
+  return trained.load(run[0])
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("converted")
+  inp_former.to_flax(GOLDENS / "tiny_noreg_params.npz", workdir)
+  return workdir
+
+
+def test_a_workdir_alone_says_all_about_its_model(run, model):
+  _, config, _ = run
+  assert model.step == config.steps
+  assert model.settings.encoder == config.model.encoder
+  assert model.preprocessing == Preprocessing((80, 80), (70, 70))
+  assert model.map_size == config.evaluation.size
+
+
+def test_it_answers_as_the_evaluation_did(run, model):
+  _, _, result = run
+  records = result.records[:4]
+  images = np.stack([load_image(r.image, model.preprocessing) for r in records])
+  prediction = model.predict(images)
+  assert prediction.anomaly_map.shape == (4, 64, 64)
+  np.testing.assert_array_equal(prediction.image_score, result.image_scores[:4])
+  again = model.predict(jax.numpy.asarray(images))
+  np.testing.assert_array_equal(again.anomaly_map, prediction.anomaly_map)
+
+
+def test_map_size_and_parameters_can_be_exchanged(run, model):
+  small = trained.load(run[0], size=32)
+  images = np.zeros((1, 70, 70, 3), np.uint8)
+  assert small.predict(images).anomaly_map.shape == (1, 32, 32)
+  other = model.at(7, jax.tree.map(lambda x: 0 * x, model.trainable))
+  assert (other.step, model.step) == (7, 2)
+  assert other.predict(images).image_score != model.predict(images).image_score
+
+
+def test_another_model_than_expected_is_refused(run):
+  workdir, config, _ = run
+  expected = config.to_dict()
+  trained.load(workdir, expected=expected)
+  expected["data"]["crop"] = 56
+  with pytest.raises(CheckpointError, match="data.crop: 70 there, 56 here"):
+    trained.load(workdir, expected=expected)
+
+
+def test_a_folder_without_checkpoints_is_refused(tmp_path):
+  with pytest.raises(CheckpointError, match="No checkpoint in .*nowhere"):
+    trained.load(tmp_path / "nowhere")
+
+
+def test_a_converted_checkpoint_brings_its_encoder(converted):
+  model = trained.load(converted)
+  assert (model.step, model.preprocessing) == (0, None)
+  assert model.settings.encoder == "dinov2_vit_nano_14"
+  images = np.zeros((1, 56, 56, 3), np.uint8)
+  assert np.isfinite(model.predict(images).image_score).all()
+
+
+def test_another_encoder_than_trained_with_is_refused(converted, tmp_path):
+  workdir = tmp_path / "copy"
+  shutil.copytree(converted, workdir)
+  with pytest.raises(CheckpointError, match="encoder.sha256.*'random' here"):
+    trained.load(workdir, encoder_weights="random")
+
+
+def test_records_need_the_sizes_of_the_images(run, model):
+  unknown = dataclasses.replace(model, preprocessing=None)
+  reading = record_batches.Reading(batch_size=2)
+  with pytest.raises(ValueError, match="sizes"):
+    list(record_batches.predict_records(unknown, run[2].records, reading))
