@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A file's tests stay in one process: they share models and data.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all test-tree lint clean
 
 # Environment, install, the main job on procedural parts, results.
 demo: $(VENV)/installed
@@ -13,11 +15,16 @@ demo: $(VENV)/installed
 
 # Environment, install, the test suite.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 # The slow tests as well.
 test-all: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 -m "slow or not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "slow or not slow" $(PYTEST_ARGS)
+
+# The test suite in the tree mode that Flax NNX has announced as its next one.
+test-tree: export NNX_GRAPH_MODE := false
+test-tree: export NNX_GRAPH_UPDATES := false
+test-tree: test
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
