@@ -106,7 +106,7 @@ def _compare_whole_run(compare: Comparison, seed: int) -> Iterator[Result]:
   yield from check_named(compare, "final/", trainable, FINAL)
 
 
-def _start(compare: Comparison, seed: int, dtype: np.typing.DTypeLike):
+def _start(compare: Comparison, seed: int, dtype: jax.typing.DTypeLike):
   """Graph definition, trainable and frozen state at the run's beginning.
 
   Args:
