@@ -91,8 +91,8 @@ def measure(
     for key, call in calls.items():
       rates[key].append(config.batch_size * _calls_per_second(call, seconds))
   return [
-    Speed(*key, tuple(values), compile_seconds[key])
-    for key, values in rates.items()
+    Speed(encoder, work, tuple(values), compile_seconds[encoder, work])
+    for (encoder, work), values in rates.items()
   ]
 
 

@@ -170,7 +170,8 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
 
       def save(step, state):
         log.flush()  # a loss that is not finite must not be saved
-        checkpointer.save(step, *state, batches.get_state())
+        trainable, opt_state = state
+        checkpointer.save(step, trainable, opt_state, batches.get_state())
 
       hooks = loop.Hooks(
         log=log.step,

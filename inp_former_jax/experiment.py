@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -65,7 +66,7 @@ def _read_layout(
   config: ConfigDict,
   workdir: pathlib.Path,
   layout: str,
-  root: str,
+  root: str | os.PathLike,
   categories: Sequence[str],
 ) -> Dataset:
   if layout == "demo":

@@ -134,7 +134,8 @@ def train_and_evaluate(
 
       def save(step, state):
         log.flush()  # a loss that is not finite must not be saved
-        checkpointer.save(step, *state, batches.get_state())
+        trainable, opt_state = state
+        checkpointer.save(step, trainable, opt_state, batches.get_state())
 
       def evaluate_now(step, state):
         now = answering.at(step, state[0])

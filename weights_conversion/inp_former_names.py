@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -13,13 +14,14 @@ from inp_former_jax.weights.dinov2_rules import encoder_rules
 from inp_former_jax.weights.encoders import find_name, get_encoder
 from inp_former_jax.weights.rules import (
   Rule,
+  Transform,
   add_batch_axis,
   convert_state,
   flatten,
   transpose,
 )
 
-_INVERSES = {
+_INVERSES: dict[Transform, Transform] = {
   np.asarray: np.asarray,
   transpose: transpose,
   flatten: lambda x: x.reshape(-1, 1, 1),  # (h,) -> (h, 1, 1)
@@ -141,7 +143,9 @@ def array_shapes(
   return {key: value.shape for key, value in arrays.items()}
 
 
-def abstract_model(architecture: Architecture, dtype=jnp.float32):
+def abstract_model(
+  architecture: Architecture, dtype: jax.typing.DTypeLike = jnp.float32
+):
   """The model of an architecture, without memory.
 
   Args:
@@ -167,7 +171,7 @@ def abstract_model(architecture: Architecture, dtype=jnp.float32):
 def load_model(
   arrays: Mapping[str, np.ndarray],
   source: object,
-  dtype: jnp.dtype = jnp.float32,
+  dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> inp_former.INPFormer:
   """Builds an INPFormer with the weights of an official checkpoint.
 
@@ -211,11 +215,12 @@ def trainable_to_torch(trainable: nnx.State) -> dict[str, np.ndarray]:
   return result
 
 
-def _way_back(name: str, table: list[Rule]):
+def _way_back(name: str, table: list[Rule]) -> tuple[str, Transform]:
   """Path of a key in our state, and the inverse of its rule's transform."""
   ((rule, match),) = [
     (r, m) for r in table if (m := re.fullmatch(r.pattern, name))
   ]
+  assert rule.target is not None  # everything that is trained is needed
   return match.expand(rule.target), _INVERSES[rule.transform]
 
 

@@ -7,6 +7,7 @@ hold a data set of that layout.
 """
 
 import argparse
+import io
 import sys
 
 import rich.console
@@ -23,7 +24,8 @@ def main(argv: list[str] | None = None) -> int:
   """Command line; returns the exit code."""
   args = _parser().parse_args(argv)
   for stream in (sys.stdout, sys.stderr):
-    stream.reconfigure(errors="backslashreplace")  # names of any bytes
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors="backslashreplace")  # names of any bytes
   categories = tuple(filter(None, args.categories.split(",")))
   try:
     dataset = read_layout(args.layout, args.root, categories)

@@ -10,6 +10,8 @@ pixels.
 """
 
 import dataclasses
+import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -134,7 +136,10 @@ def _rows(table: jax.Array, index: jax.Array, missing: float) -> jax.Array:
 
 def _grey(images: jax.Array) -> jax.Array:
   """(..., 3) -> (..., 3); sums, for a product may run in lower precision."""
-  luma = sum(images[..., c] * weight for c, weight in enumerate(GREY_WEIGHTS))
+  luma = functools.reduce(
+    operator.add,
+    (images[..., c] * weight for c, weight in enumerate(GREY_WEIGHTS)),
+  )
   return jnp.broadcast_to(luma[..., None], images.shape)
 
 

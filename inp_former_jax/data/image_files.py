@@ -81,6 +81,7 @@ class StoredFile:
     return io.BytesIO(image if self.mask is None else masks[self.mask])
 
 
+ImageFile = pathlib.Path | StoredFile  # as a record names it
 ImageSource = str | os.PathLike | StoredFile
 
 
@@ -140,11 +141,10 @@ def _read_record(
   """The image and the masks of a record, encoded as they were."""
   with _OPENING:
     source = _open_split(folder, split)
-  last_source, last_index, record = getattr(_LAST, "read", (None, None, None))
-  if source is not last_source or index != last_index:
-    record = _parse(source[index])
-    _LAST.read = source, index, record
-  return record
+  last = getattr(_LAST, "read", None)
+  if last is None or last[0] is not source or last[1] != index:
+    last = _LAST.read = source, index, _parse(source[index])
+  return last[2]
 
 
 @functools.cache
@@ -162,6 +162,9 @@ def _open_split(folder: str, split: str) -> Sequence[bytes]:
 def _parse(example: bytes) -> tuple[bytes, Sequence[bytes]]:
   from tensorflow_datasets.proto import tf_example_pb2
 
-  features = tf_example_pb2.Example.FromString(example).features.feature
+  # Its module has no stub: protobuf makes the class at import.
+  # pyrefly: ignore[missing-attribute]
+  parsed = tf_example_pb2.Example.FromString(example)
+  features = parsed.features.feature
   (image,) = features[IMAGE].bytes_list.value
   return image, tuple(features[MASKS].bytes_list.value)

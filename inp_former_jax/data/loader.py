@@ -7,7 +7,7 @@ processes and threads.
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -19,6 +19,8 @@ from inp_former_jax.data import sampling as sampling_orders
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import Record
 from inp_former_jax.data.transforms import Preprocessing, load_image, load_mask
+
+Example = Mapping[str, np.ndarray | np.generic]  # not yet stacked
 
 
 def steps_per_epoch(num_records: int, batch_size: int) -> int:
@@ -86,7 +88,7 @@ def training_batches(
 
 def shuffled_batches(
   source: Sequence[Any],
-  make_example: Callable[[Any], dict[str, np.ndarray]],
+  make_example: Callable[[Any], Example],
   *,
   batch_size: int,
   seed: int,
@@ -297,15 +299,13 @@ def _let_grain_read_its_flags() -> None:
         flags.FLAGS[name].present = True
 
 
-def _training_example(
-  record: Record, preprocessing: Preprocessing
-) -> dict[str, np.ndarray]:
+def _training_example(record: Record, preprocessing: Preprocessing) -> Example:
   return {"image": load_image(record.image, preprocessing)}
 
 
 def _augmented_example(
   pair: tuple[Record, int], preprocessing: Preprocessing
-) -> dict[str, np.ndarray]:
+) -> Example:
   record, augmentation = pair
   return {
     "image": load_image(record.image, preprocessing),
@@ -318,7 +318,7 @@ def _evaluation_example(
   records: Sequence[Record],
   preprocessing: Preprocessing,
   evaluation_size: int,
-) -> dict[str, np.ndarray]:
+) -> Example:
   valid = index < len(records)
   image = np.zeros((*preprocessing.crop, 3), np.uint8)
   mask = np.zeros((evaluation_size, evaluation_size), bool)

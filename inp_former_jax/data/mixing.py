@@ -94,12 +94,11 @@ def qualify(dataset: Dataset, name: str) -> Dataset:
       record, category=f"{name}/{record.category}", source=name
     )
 
-  return dataclasses.replace(
-    dataset,
-    **{
-      split: tuple(qualified(r) for r in getattr(dataset, split))
-      for split in _SPLITS
-    },
+  return Dataset(
+    dataset.name,
+    *(
+      tuple(qualified(r) for r in getattr(dataset, split)) for split in _SPLITS
+    ),
   )
 
 
@@ -120,10 +119,10 @@ def keep_categories(
     return dataset
   present = {name: None for name in dataset.categories}
   kept = select_categories(absolute(root), present, categories)
-  return dataclasses.replace(
-    dataset,
-    **{
-      split: tuple(r for r in getattr(dataset, split) if r.category in kept)
+  return Dataset(
+    dataset.name,
+    *(
+      tuple(r for r in getattr(dataset, split) if r.category in kept)
       for split in _SPLITS
-    },
+    ),
   )

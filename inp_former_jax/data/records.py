@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 
-from inp_former_jax.data.image_files import StoredFile
+from inp_former_jax.data.image_files import ImageFile, StoredFile
 
 NORMAL, DEFECTIVE = 0, 1
 BRIGHT, NON_ZERO = "bright", "non-zero"
@@ -30,15 +30,28 @@ class Record:
     source: The data set it comes from, where several are mixed; else empty.
   """
 
-  image: pathlib.Path | StoredFile
+  image: ImageFile
   category: str
   label: int
   defect: str
-  masks: tuple[pathlib.Path | StoredFile, ...] = ()
+  masks: tuple[ImageFile, ...] = ()
   mask_values: str = BRIGHT
   sample: str = ""
   view: str = ""
   source: str = ""
+
+  @property
+  def paths(self) -> tuple[pathlib.Path, ...]:
+    """The image and the masks, of a data set that lies in a folder.
+
+    Raises:
+      TypeError: They lie within a TFDS data set and have no paths.
+    """
+    files = (self.image, *self.masks)
+    paths = tuple(f for f in files if not isinstance(f, StoredFile))
+    if len(paths) < len(files):
+      raise TypeError(f"{self.image} is not a file in a folder.")
+    return paths
 
 
 @dataclasses.dataclass(frozen=True)

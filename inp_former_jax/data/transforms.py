@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from typing import cast, overload
 
 import jax
 import numpy as np
@@ -156,14 +157,20 @@ def _read_mask(
         f"{image_path} is {size[0]}x{size[1]} (width x height); expected the "
         "same size. Draw the mask on the image as it is stored."
       )
-  brightest = mask.getextrema()[1]
-  if 0 < brightest < 128:
+  largest = brightest(mask)
+  if 0 < largest < 128:
     raise DataError(
-      f"The mask {path} has no pixel brighter than {brightest} of 255; "
+      f"The mask {path} has no pixel brighter than {largest} of 255; "
       "expected 0 for normal and 255 for defective pixels. If it holds class "
       "numbers, write 255 where they are not 0."
     )
   return mask
+
+
+def brightest(grey: Image.Image) -> int:
+  """The largest value of an image of mode "L", in [0, 255]."""
+  # Pillow's type covers floats and several bands as well.
+  return cast(tuple[int, int], grey.getextrema())[1]
 
 
 def _non_zero(path: ImageSource) -> Image.Image:
@@ -279,6 +286,10 @@ def binary_mask(mask: np.ndarray, size: int) -> np.ndarray:
   return mask[np.ix_(rows, columns)] > 127
 
 
+@overload
+def normalise(images: np.ndarray) -> np.ndarray: ...
+@overload
+def normalise(images: jax.Array) -> jax.Array: ...
 def normalise(images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
   """Divides by 255, takes ImageNet's mean, divides by its standard deviation.
 

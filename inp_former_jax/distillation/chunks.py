@@ -8,11 +8,13 @@ import jax
 import numpy as np
 from flax import nnx
 
+from inp_former_jax.models.vit import AnyArray
+
 _SIZE = 16  # images computed at a time
 
 
 def map_chunks(
-  function: Callable, modules: Sequence[Any], *arrays: np.ndarray
+  function: Callable, modules: Sequence[Any], *arrays: AnyArray
 ) -> np.ndarray:
   """function(*modules, *arrays), computed in parts of the first axis.
 
@@ -32,7 +34,7 @@ def map_chunks(
 def sum_chunks(
   function: Callable,
   modules: Sequence[Any],
-  *arrays: np.ndarray,
+  *arrays: AnyArray,
   static: tuple = (),
   size: int = _SIZE,
 ) -> list[np.ndarray]:
@@ -48,12 +50,10 @@ def sum_chunks(
   Returns:
     float64 arrays.
   """
-  sums = None
+  sums: list[np.ndarray] = []
   for part in _chunks(function, modules, arrays, static, size):
     part = [np.asarray(x, np.float64) for x in part]
-    sums = (
-      part if sums is None else [a + b for a, b in zip(sums, part, strict=True)]
-    )
+    sums = [a + b for a, b in zip(sums, part, strict=True)] if sums else part
   return sums
 
 

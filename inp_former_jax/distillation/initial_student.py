@@ -27,7 +27,7 @@ _RIDGE = 1e-3  # of the mean square of the inputs
 def initialise_from_teacher(
   student: vit.VisionTransformer,
   teacher: vit.VisionTransformer,
-  images: np.ndarray,
+  images: vit.AnyArray,
 ) -> None:
   """Sets all parameters of a student.
 
@@ -52,8 +52,9 @@ def initialise_from_teacher(
   for name in ("kernel", "bias"):
     value = getattr(teacher.patch_embed, name)[...] @ basis
     _set(student.patch_embed, name, value)
-  if student.num_registers and student.num_registers == teacher.num_registers:
-    _set(student, "register_tokens", teacher.register_tokens[...] @ basis)
+  registers = teacher.register_tokens
+  if registers is not None and student.num_registers == teacher.num_registers:
+    _set(student, "register_tokens", registers[...] @ basis)
 
   streams = _Streams(student, teacher, images, basis)
   done = 0
@@ -101,7 +102,7 @@ class _Streams:
     _set(layer, "bias", bias)
 
 
-def _set(module, name: str, value: np.ndarray) -> None:
+def _set(module, name: str, value: vit.AnyArray) -> None:
   parameter = getattr(module, name)
   if parameter[...].shape != value.shape:
     raise AssertionError(f"{name}: {value.shape} for {parameter[...].shape}")
@@ -118,7 +119,7 @@ def _sources(
 
 
 def principal_basis(
-  teacher: vit.VisionTransformer, images: np.ndarray, width: int
+  teacher: vit.VisionTransformer, images: vit.AnyArray, width: int
 ) -> np.ndarray:
   """Main directions of the layer-normed residual stream.
 
@@ -266,7 +267,7 @@ def _solve(count, sum_x, sum_y, gram, cross):
 
 
 def fit_linear(
-  inputs: np.ndarray, outputs: np.ndarray
+  inputs: vit.AnyArray, outputs: vit.AnyArray
 ) -> tuple[np.ndarray, np.ndarray]:
   """Least squares with a slight ridge: outputs = inputs @ kernel + bias.
 

@@ -1,6 +1,7 @@
 """The student while it learns: an encoder with a linear head per group."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +16,14 @@ from inp_former_jax.models import vit
 from inp_former_jax.models.inp_former import mean_features
 from inp_former_jax.training.train_step import State
 
+ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
+
 # Letters in shapes: B batch, N patches, C width of the student, D that of the
 # teacher. The two groups are the means of e0..e3 and of e4..e7.
 
 
 def encoder_groups(
-  encoder: vit.VisionTransformer, images: jax.Array
+  encoder: vit.VisionTransformer, images: vit.AnyArray
 ) -> jax.Array:
   """Normalised images (B, S, S, 3) -> groups (B, 2, N, C), float32."""
   features = encoder.target_features(images)
@@ -51,14 +54,14 @@ class Student(nnx.Module):
       for _ in range(2)
     )
 
-  def __call__(self, images: jax.Array) -> jax.Array:
+  def __call__(self, images: vit.AnyArray) -> jax.Array:
     """(B, S, S, 3), normalised -> standardised targets (B, 2, N, D)."""
     groups = _layer_norm(encoder_groups(self.encoder, images))
     return jnp.stack(
       [head(groups[:, i]) for i, head in enumerate(self.heads)], axis=1
     )
 
-  def fit_heads(self, images: jax.Array, targets: jax.Array) -> None:
+  def fit_heads(self, images: vit.AnyArray, targets: jax.Array) -> None:
     """Sets the heads by least squares, the encoder being as it is.
 
     Args:
@@ -71,11 +74,12 @@ class Student(nnx.Module):
         groups[:, i].reshape(-1, groups.shape[-1]),
         targets[:, i].reshape(-1, targets.shape[-1]),
       )
+      assert head.bias is not None  # a head is built with one
       head.kernel[...] = jnp.asarray(kernel, jnp.float32)
       head.bias[...] = jnp.asarray(bias, jnp.float32)
 
 
-def _normed_groups(encoder: vit.VisionTransformer, images: jax.Array):
+def _normed_groups(encoder: vit.VisionTransformer, images: vit.AnyArray):
   return _layer_norm(encoder_groups(encoder, images))
 
 
@@ -86,8 +90,8 @@ def _layer_norm(x: jax.Array) -> jax.Array:
 
 
 def standardise(
-  groups: jax.Array, mean: jax.Array, deviation: jax.Array
-) -> jax.Array:
+  groups: ArrayT, mean: np.ndarray, deviation: np.ndarray
+) -> ArrayT:
   """(B, 2, N, D) of any float type -> float32, mean 0 and variance 1."""
   return (groups.astype(jnp.float32) - mean) / deviation
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,14 +40,16 @@ class CachedTargets:
       "groups": np.array(groups[index]),
     }
 
-  def _open(self, mode: str) -> tuple[np.ndarray, np.ndarray]:
+  def _open(self, mode: Literal["r", "r+"]) -> tuple[np.memmap, np.memmap]:
     images = np.load(self.folder / _IMAGES, mmap_mode=mode)
     return images, np.load(self.folder / _GROUPS, mmap_mode=mode)
 
   def statistics(self) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation per group and channel, (2, 1, C) each."""
     _, groups = self._open("r")
-    total, squares, tokens = 0.0, 0.0, 0
+    _, num_groups, _, channels = groups.shape
+    total, squares = np.zeros((2, num_groups, channels))
+    tokens = 0
     for start in range(0, self.count, 64):
       part = groups[start : start + 64].astype(np.float64)
       total += part.sum(axis=(0, 2))
@@ -55,7 +57,10 @@ class CachedTargets:
       tokens += part.shape[0] * part.shape[2]
     mean = total / tokens
     deviation = np.sqrt(np.maximum(squares / tokens - mean**2, 1e-12))
-    return tuple(x[:, None].astype(np.float32) for x in (mean, deviation))
+    return (
+      mean[:, None].astype(np.float32),
+      deviation[:, None].astype(np.float32),
+    )
 
 
 def compute_targets(

@@ -104,8 +104,8 @@ def prepare_targets(
     )
 
   def ask(images: np.ndarray) -> np.ndarray:
-    images = sharding.to_global(images, batch_sharding)
-    return np.asarray(answer(state, images))
+    batch = sharding.to_global(images, batch_sharding)
+    return np.asarray(answer(state, batch))
 
   return {
     split: compute_targets(

@@ -97,7 +97,7 @@ def _cells(rng: np.random.Generator, size: int) -> Field:
   x, y = _coordinates(rng, size)
   points = rng.uniform(-0.8, 1.8, (rng.integers(40, 1200), 2))
   pixels = np.stack([x, y], axis=-1).reshape(-1, 2)
-  distances, nearest = spatial.cKDTree(points).query(pixels, k=2)
+  distances, nearest = spatial.KDTree(points).query(pixels, k=2)
   kind = rng.integers(3)
   if kind == 0:
     field = distances[:, 0]

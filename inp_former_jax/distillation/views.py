@@ -204,7 +204,7 @@ def _augment(
   image = _jitter(image, rng)
   if rng.random() < 0.5:
     image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-  return np.ascontiguousarray(np.rot90(np.asarray(image), rng.integers(4)))
+  return np.ascontiguousarray(np.rot90(np.asarray(image), int(rng.integers(4))))
 
 
 def _random_crop(

@@ -92,7 +92,7 @@ class Collector:
     maps = sharding.to_local(prediction.anomaly_map)
     scores = sharding.to_local(prediction.image_score)
     by_category: dict[str, list[int]] = {}
-    for row in np.flatnonzero(batch["valid"]):
+    for row in np.flatnonzero(batch["valid"]).tolist():
       index = int(batch["index"][row])
       self._scores[index] = scores[row]
       if index in self._kept:

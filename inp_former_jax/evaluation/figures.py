@@ -129,7 +129,7 @@ def overlay(
   height, width = image.shape[:2]
   scores = Image.fromarray(np.asarray(anomaly_map, np.float32))
   scores = scores.resize((width, height), Image.Resampling.BILINEAR)
-  heat = COLOURS(_norm(vmin, vmax)(scores))
+  heat = COLOURS(_norm(vmin, vmax)(np.asarray(scores)))
   grey = np.asarray(Image.fromarray(image).convert("L"))[..., None] / 255
   return np.rint(255 * _blend(heat, grey)).astype(np.uint8)
 
@@ -253,7 +253,7 @@ def _draw_colour_bar(figure: Figure, vmin: float, vmax: float) -> None:
   axes = figure.add_axes(
     (left / width, bottom / height, length / width, 0.1 / height)
   )
-  colours = ListedColormap(_blend(COLOURS.colors, 0.5))
+  colours = ListedColormap(_blend(np.asarray(COLOURS.colors), 0.5))
   mappable = ScalarMappable(_norm(vmin, vmax), colours)
   bar = figure.colorbar(
     mappable, axes, orientation="horizontal", extend="both", extendfrac=0.03

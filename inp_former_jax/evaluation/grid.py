@@ -95,7 +95,12 @@ def save_grid(path: pathlib.Path, result: Evaluation) -> None:
     path: The PNG file to write.
     result: The evaluation; its `maps` name the records shown.
   """
-  preprocessing = result.preprocessing
+  preprocessing, scale = result.preprocessing, result.scale
+  scores = result.image_scores
+  # Only results that have been put together lack them: those have no maps.
+  assert preprocessing is not None
+  assert scale is not None
+  assert scores is not None
   samples = []
   for index, anomaly_map in result.maps.items():
     record, size = result.records[index], len(anomaly_map)
@@ -112,14 +117,14 @@ def save_grid(path: pathlib.Path, result: Evaluation) -> None:
         mask=_upscale(mask, preprocessing.crop),
         anomaly_map=anomaly_map,
         title=f"{record.category} / {record.defect}",
-        score=float(result.image_scores[index]),
+        score=float(scores[index]),
       )
     )
   save_qualitative_grid(
     path,
     samples,
-    vmin=result.scale.vmin,
-    vmax=result.scale.vmax,
+    vmin=scale.vmin,
+    vmax=scale.vmax,
     title=f"After {result.step} steps",
   )
 

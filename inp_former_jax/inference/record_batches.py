@@ -48,7 +48,15 @@ def predict_records(
 
   Raises:
     DataError: If a file cannot be read; it is named.
+    ValueError: If the model does not know the sizes of its images.
   """
+  if model.preprocessing is None:
+    raise ValueError(
+      "The model does not know data.resize and data.crop, the sizes of the "
+      "images it was trained on: a converted checkpoint does not hold them. "
+      "Give them when you load it: trained.load(workdir, "
+      'expected={"data": {"resize": 448, "crop": 392}}).'
+    )
   devices = model.mesh.size
   batches = loader.evaluation_batches(
     records,

@@ -8,6 +8,7 @@ A = Gaussian @ resize @ upsample, computed once.
 """
 
 import functools
+import operator
 from collections.abc import Sequence
 
 import jax
@@ -55,8 +56,9 @@ def gaussian_matrix(size: int) -> np.ndarray:
   offsets = np.arange(GAUSSIAN_SIZE) - GAUSSIAN_SIZE // 2
   kernel = np.exp(-(offsets**2) / (2 * GAUSSIAN_SIGMA**2))
   kernel /= kernel.sum()
-  return sum(
-    k * np.eye(size, k=o) for k, o in zip(kernel, offsets, strict=True)
+  return functools.reduce(
+    operator.add,
+    (k * np.eye(size, k=int(o)) for k, o in zip(kernel, offsets, strict=True)),
   )
 
 
@@ -94,7 +96,7 @@ def group_distance(
     1.0 - cosine_similarity(g, h)
     for g, h in zip(encoder_groups, decoder_groups, strict=True)
   ]
-  return sum(distances) / len(distances)
+  return functools.reduce(operator.add, distances) / len(distances)
 
 
 def anomaly_map(

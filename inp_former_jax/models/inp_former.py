@@ -10,6 +10,7 @@ Letters in shapes: B batch, N patches, C width, M INPs, h heads.
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Sequence
 
 import jax
@@ -46,7 +47,8 @@ class INPFormerOutput:
 
 def mean_features(features: Sequence[jax.Array]) -> jax.Array:
   """Mean over features e_i or d_i, each (B, N, C); at least float32."""
-  return sum(_at_least_float32(f) for f in features) / len(features)
+  widened = (_at_least_float32(f) for f in features)
+  return functools.reduce(operator.add, widened) / len(features)
 
 
 def _at_least_float32(x: jax.Array) -> jax.Array:
@@ -168,7 +170,7 @@ class SelfAttentionBlock(_Block):
       width, num_heads, dtype=dtype, rngs=rngs, kernel_init=_trunc_normal
     )
 
-  def __call__(self, x: jax.Array, inps: None) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """(B, N, C) -> (B, N, C)."""
     x = x + self.attn(self.norm1(x))
     return x + self.mlp(self.norm2(x))
@@ -192,7 +194,7 @@ class INPFormer(nnx.Module):
     *,
     num_prototypes: int = NUM_PROTOTYPES,
     use_inps: bool = True,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: jax.typing.DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
     """Builds the model, all of it randomly initialised.
@@ -223,7 +225,7 @@ class INPFormer(nnx.Module):
     )
     self.dtype = dtype
 
-  def __call__(self, images: jax.Array) -> INPFormerOutput:
+  def __call__(self, images: vit.AnyArray) -> INPFormerOutput:
     """Runs encoder, extractor, bottleneck and decoder.
 
     Args:
@@ -257,6 +259,8 @@ class INPFormer(nnx.Module):
 
   def extract_inps(self, fused: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Fused tokens F (B, N, C) -> INPs (B, M, C), attention (B, h, M, N)."""
+    assert self.prototypes is not None  # there are none without INPs
+    assert self.extractor is not None
     tokens = self.prototypes[...].astype(self.dtype)
     tokens = jnp.broadcast_to(tokens, (fused.shape[0], *tokens.shape[1:]))
     inps, attention = self.extractor(tokens, fused.astype(self.dtype))
@@ -269,7 +273,11 @@ class INPFormer(nnx.Module):
       inps = inps.astype(self.dtype)
     outputs = []
     for block in self.decoder:
-      x = block(x, inps)
+      if isinstance(block, SelfAttentionBlock):
+        x = block(x)
+      else:
+        assert inps is not None  # these blocks are built with INPs only
+        x = block(x, inps)
       outputs.append(x)
     return outputs
 
@@ -296,4 +304,7 @@ def split(model: INPFormer) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
 
   `nnx.merge(graphdef, trainable, frozen)` gives the model back.
   """
-  return nnx.split(model, nnx.Not(nnx.PathContains("encoder")), ...)
+  graphdef, trainable, frozen = nnx.split(
+    model, nnx.Not(nnx.PathContains("encoder")), ...
+  )
+  return graphdef, trainable, frozen

@@ -15,6 +15,8 @@ from flax import nnx
 
 LAYER_NORM_EPS = 1e-6
 
+AnyArray = jax.Array | np.ndarray  # on a device or on the host
+
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
@@ -202,7 +204,7 @@ class VisionTransformer(nnx.Module):
     num_registers: int = 0,
     *,
     num_blocks: int | None = None,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: jax.typing.DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
     """Builds a randomly initialised encoder.
@@ -237,7 +239,7 @@ class VisionTransformer(nnx.Module):
       EncoderBlock(variant, dtype=dtype, rngs=rngs) for _ in range(num_blocks)
     )
 
-  def embed(self, images: jax.Array) -> jax.Array:
+  def embed(self, images: AnyArray) -> jax.Array:
     """Images to tokens.
 
     Args:
@@ -259,7 +261,7 @@ class VisionTransformer(nnx.Module):
       )
     rows, columns = height // size, width // size
     # A convolution whose stride is its size is one product over patches.
-    patches = images.reshape(batch, rows, size, columns, size, 3)
+    patches = jnp.asarray(images).reshape(batch, rows, size, columns, size, 3)
     patches = patches.transpose(0, 1, 3, 2, 4, 5)
     x = self.patch_embed(patches.reshape(batch, rows * columns, -1))
 
@@ -273,7 +275,7 @@ class VisionTransformer(nnx.Module):
     prefix = jnp.broadcast_to(prefix, (batch, *prefix.shape[1:]))
     return jnp.concatenate([prefix, x], axis=1)
 
-  def __call__(self, images: jax.Array) -> list[jax.Array]:
+  def __call__(self, images: AnyArray) -> list[jax.Array]:
     """Runs the encoder.
 
     Args:
@@ -289,7 +291,7 @@ class VisionTransformer(nnx.Module):
       outputs.append(x)
     return outputs
 
-  def target_features(self, images: jax.Array) -> list[jax.Array]:
+  def target_features(self, images: AnyArray) -> list[jax.Array]:
     """e0..e7: patch tokens of the target blocks.
 
     Args:

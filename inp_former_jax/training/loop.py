@@ -40,14 +40,15 @@ class Hooks:
     checkpoint: Called every `checkpoint_every` steps and after the last one,
       with the number of steps taken and the state.
     evaluate: Called every `evaluate_every` steps, in the same way; not after
-      the last one, which the trainer evaluates itself.
+      the last one, which the trainer evaluates itself. What it returns is
+      not used.
     checkpoint_every: Steps between checkpoints; 0 keeps only the last one.
     evaluate_every: Steps between evaluations; 0 for none.
   """
 
   log: Callable[[int, Metrics], None]
   checkpoint: Callable[[int, State], None]
-  evaluate: Callable[[int, State], None]
+  evaluate: Callable[[int, State], object]
   checkpoint_every: int
   evaluate_every: int
 

@@ -1,6 +1,7 @@
 """Soft mining loss and coherence loss of INP-Former (arXiv 2503.02424)."""
 
 import functools
+import operator
 from collections.abc import Sequence
 
 import jax
@@ -69,7 +70,7 @@ def soft_mining_loss(
     _soft_mining_group(g, h, gamma)
     for g, h in zip(encoder_groups, decoder_groups, strict=True)
   ]
-  return sum(losses) / len(losses)
+  return functools.reduce(operator.add, losses) / len(losses)
 
 
 def coherence_loss(inp_distance: jax.Array) -> jax.Array:

@@ -4,7 +4,7 @@ optax's amsgrad corrects the bias before the maximum and its
 clip_by_block_rms clips something else; both differ from the original.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -64,9 +64,11 @@ def scale_by_stable_adam(
     mu, nu, nu_max = (jax.tree.map(jnp.zeros_like, params) for _ in range(3))
     return StableAdamState(jnp.zeros([], jnp.int32), mu, nu, nu_max)
 
-  def update(grads, state, params=None):
+  def update(updates, state, params=None):
     del params
-    count = optax.safe_increment(state.count)
+    grads = updates  # optax prescribes the parameter's name
+    # An array in, an array out; its type allows for plain numbers, too.
+    count = cast(jax.Array, optax.safe_increment(state.count))
     mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
     nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
     nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)

@@ -4,6 +4,7 @@ import json
 import pathlib
 import time
 from collections.abc import Mapping
+from typing import SupportsFloat, cast
 
 import jax
 import numpy as np
@@ -108,10 +109,12 @@ class TrainingLog:
       return
     pending = jax.device_get(self._pending)
     now = time.perf_counter()
-    line = {"step": self._last_step}
+    line: dict[str, float] = {"step": self._last_step}
     for name in pending[0]:
       line[name] = float(np.mean([float(m[name]) for m in pending]))
-    line["learning_rate"] = float(self._schedule(self._last_step - 1))
+    # optax's type of a schedule allows for complex numbers, too.
+    learning_rate = cast(SupportsFloat, self._schedule(self._last_step - 1))
+    line["learning_rate"] = float(learning_rate)
     rate = len(pending) * self._batch_size / max(now - self._time, 1e-9)
     line["images_per_second"] = round(rate, 2)
     self._pending, self._time = [], now
@@ -144,7 +147,7 @@ class TrainingLog:
       file.write(json.dumps(line) + "\n")
     if self._tensorboard:
       for name, value in line.items():
-        self._tensorboard.add_scalar(name, value, line["step"])
+        self._tensorboard.add_scalar(name, value, int(line["step"]))
 
   def _time_left(self) -> str:
     done = max(self._last_step - self._start, 1)

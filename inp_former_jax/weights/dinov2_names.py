@@ -3,12 +3,13 @@
 import dataclasses
 import enum
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from inp_former_jax.weights.encoders import find_name
 from inp_former_jax.weights.rules import (
+  Transform,
   patch_convolution,
   patch_kernel,
   transpose,
@@ -39,7 +40,7 @@ class Parameter:
   hugging_face: str
   shape: str
   target: str | None
-  transform: Callable[[np.ndarray], np.ndarray] = np.asarray
+  transform: Transform = np.asarray
 
 
 EMBEDDING = (
@@ -115,7 +116,7 @@ NEVER_RUN = {
   p.facebookresearch for p in EMBEDDING + FINAL_NORM if p.target is None
 }
 # From our array to the foreign one, where that is not the same.
-WAY_BACK = {
+WAY_BACK: dict[Transform, Transform] = {
   transpose: transpose,
   patch_kernel: patch_convolution,
 }

@@ -100,6 +100,8 @@ def _fetch(url: str, target: pathlib.Path, sha256: str | None) -> None:
   downloads = pooch.Pooch(
     path=target.parent,
     base_url="",
+    # pooch documents None, for no check; its annotation lacks it.
+    # pyrefly: ignore[bad-assignment]
     registry={target.name: sha256},
     urls={target.name: url},
     retry_if_failed=_RETRIES,
@@ -109,6 +111,8 @@ def _fetch(url: str, target: pathlib.Path, sha256: str | None) -> None:
     chunk_size=_CHUNK,
     hooks={"response": _close_refusal},
   )
+  # pooch's own downloader does not match pooch's annotation.
+  # pyrefly: ignore[bad-argument-type]
   downloads.fetch(target.name, downloader=downloader)
   # Temporary files are readable by their owner only; a cache may be shared.
   target.chmod(0o644)

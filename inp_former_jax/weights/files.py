@@ -116,6 +116,8 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   arrays = {key: np.asarray(v, order="C") for key, v in arrays.items()}
   if suffix == ".npz":
     with replacing(path) as part:
+      # numpy's stub takes any name for the option `allow_pickle`.
+      # pyrefly: ignore[bad-argument-type]
       np.savez(part, **arrays)
   elif suffix == ".safetensors":
     with replacing(path) as part:

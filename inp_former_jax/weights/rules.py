@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from flax import nnx
 
+Transform = Callable[[np.ndarray], np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
@@ -27,7 +29,7 @@ class Rule:
 
   pattern: str
   target: str | None
-  transform: Callable[[np.ndarray], np.ndarray] = np.asarray
+  transform: Transform = np.asarray
   parts: tuple[str, ...] = ()
   axis: int = -1
 

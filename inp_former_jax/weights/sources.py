@@ -168,16 +168,17 @@ def fetch(name: str, source: str) -> EncoderFile:
     raise download.DownloadError(_remedy(name, url, error)) from error
 
 
-def _remedy(name: str, url: str, error: Exception | str) -> str:
+def _remedy(name: str, url: str, error: Exception) -> str:
+  found = str(error)
   if not isinstance(error, download.DownloadError):
     # The hub's own error says "check your connection" even if the offline
     # switch is on; what it comes from knows.
     cause = error.__cause__ or error
     reason = str(cause).strip().split("\n")[0] or type(cause).__name__
-    error = f"{url} cannot be downloaded: {reason}"
+    found = f"{url} cannot be downloaded: {reason}"
   listing = "\n".join(f"  {s}" for s in describe_sources(name).values())
   return (
-    f"The weights of the encoder {name} are not on this machine. {error}\n"
+    f"The weights of the encoder {name} are not on this machine. {found}\n"
     "Try again with a connection, or fetch by hand one of\n"
     f"{listing} (needs the extra `convert`)\n"
     f"and import it: {_COMMAND} import {name} FILE\n"

@@ -26,7 +26,7 @@ from weights_conversion.verification.encoder import check_blocks
 
 
 def load_model(
-  path: pathlib.Path, dtype: jnp.dtype = jnp.float32
+  path: pathlib.Path, dtype: jax.typing.DTypeLike = jnp.float32
 ) -> tuple[model_lib.INPFormer, dict]:
   """The model whose parameters stand beside a reference file."""
   params = path.with_name(re.sub(r"_[a-z]+\.npz$", "_params.npz", path.name))
@@ -66,6 +66,8 @@ def check_model(
   images = channels_last(reference["image"])
   yield from check_blocks(compare, arrays, images)
   output = model(images)
+  assert output.inps is not None  # the original always has INPs
+  assert output.inp_distance is not None
   fused = model_lib.mean_features(model.encoder.target_features(images))
   yield from compare("fused_tokens", fused, ENCODER)
   for i in range(2):
@@ -158,6 +160,7 @@ def check_named(
   converted = rules.convert(named, table, shapes, compare.path.name)
   for name in named:
     path = rules.target_path(name, table)
+    assert path is not None  # `convert` has refused other names
     difference = np.max(np.abs(ours[path] - converted[path]))
     scale = max(float(np.max(np.abs(converted[path]))), 1e-12)
     label = f"{compare.path.name}: {prefix}{name}"

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from inp_former_jax.data.demo import drawing
 
@@ -65,7 +66,9 @@ VIAS = (
 )  # fmt: skip
 
 
-def place(points: np.ndarray, frame: tuple[float, float, float]) -> np.ndarray:
+def place(
+  points: npt.ArrayLike, frame: tuple[float, float, float]
+) -> np.ndarray:
   """Moves points (n, 2) by `frame`: dx, dy and an angle about the middle."""
   dx, dy, angle = frame
   middle = 0.5 * drawing.WIDTH

@@ -147,12 +147,13 @@ def _in_threads(
 
 def _examine(record: Record, root: pathlib.Path, quick: bool) -> _Finding:
   finding = _Finding(record)
+  image, *masks = record.paths
   try:
-    finding.num_bytes = os.stat(record.image).st_size
-    finding.size = _image_size(record.image, quick)
+    finding.num_bytes = os.stat(image).st_size
+    finding.size = _image_size(image, quick)
   except Exception as error:  # Pillow's plugins raise whatever they like
-    finding.problems.append(_unreadable(record.image, root, error))
-  for mask in record.masks:
+    finding.problems.append(_unreadable(image, root, error))
+  for mask in masks:
     finding.problems += _examine_mask(mask, record, finding.size, root, quick)
   return finding
 
@@ -170,7 +171,7 @@ def _examine_mask(
   except Exception as error:
     return [_unreadable(mask, root, error)]
   problems, name = [], _shown(mask, root)
-  if image_size not in (None, size):
+  if image_size is not None and image_size != size:
     text = f"{name}: {size_text(size)}, its image {size_text(image_size)}"
     problems.append(Problem(MASK_SIZE, text))
   if brightest == 0:
@@ -194,7 +195,7 @@ def _brightest(mask: pathlib.Path, values: str) -> int:
       stored = np.asarray(image)
     # Transparency marks nothing.
     return 255 * int((stored[..., :3] if stored.ndim == 3 else stored).any())
-  return transforms.decode(mask, "L").getextrema()[1]
+  return transforms.brightest(transforms.decode(mask, "L"))
 
 
 def _unreadable(
@@ -270,7 +271,7 @@ def _differences(dataset: Dataset) -> list[Problem]:
 
 
 def _unused(records: Sequence[Record], root: pathlib.Path) -> dict[str, int]:
-  used = {str(p) for r in records for p in (r.image, *r.masks)}
+  used = {str(path) for record in records for path in record.paths}
   unused = {}
   for folder, inner, files in os.walk(root):
     inner[:] = sorted(name for name in inner if not name.startswith("."))

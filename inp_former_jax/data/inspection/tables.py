@@ -2,7 +2,7 @@
 
 import collections
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import rich.box
 import rich.console
@@ -137,7 +137,7 @@ def _by_category(dataset: Dataset) -> dict[str, dict[str, list[Record]]]:
   return result
 
 
-def _counts(parts: dict[str, Sequence[Record]]) -> collections.Counter:
+def _counts(parts: Mapping[str, Sequence[Record]]) -> collections.Counter:
   """Heading -> number of images of one category."""
   counts = collections.Counter()
   for heading, (part, label) in _COLUMNS.items():

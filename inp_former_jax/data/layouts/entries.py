@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterable
 
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.image_files import ImageFile
 
 _FOLDERS_AT_ONCE = 16
 _FOLDERS_A_TASK = 32  # a task for each would take longer than to list it
@@ -71,7 +72,7 @@ def require_category(name: str, where: str) -> str:
 
 
 def require_once(
-  image: pathlib.Path, where: str, seen: dict[pathlib.Path, str]
+  image: ImageFile, where: str, seen: dict[ImageFile, str]
 ) -> None:
   """Refuses an image that the list has named before.
 

@@ -18,6 +18,7 @@ import re
 from collections.abc import Sequence
 
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.image_files import ImageFile
 from inp_former_jax.data.layouts.entries import (
   require_files,
   require_once,
@@ -250,7 +251,7 @@ def _records(index: _Index, noisy: bool) -> dict[str, list[Record]]:
   """The records of a category by split; all their files are there."""
   name = str(index.file)
   records: dict[str, list[Record]] = {}
-  seen: dict[pathlib.Path, str] = {}
+  seen: dict[ImageFile, str] = {}
   for split, entries in index.entries.items():
     if noisy:
       # Who trains without labels may test on what was trained on.
@@ -268,7 +269,7 @@ def _records(index: _Index, noisy: bool) -> dict[str, list[Record]]:
         )
       records[split].append(record)
   require_files(
-    (f for part in records.values() for r in part for f in (r.image, *r.masks)),
+    (file for part in records.values() for r in part for file in r.paths),
     name,
   )
   return records

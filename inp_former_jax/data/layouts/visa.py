@@ -20,6 +20,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.image_files import ImageFile
 from inp_former_jax.data.layouts.entries import (
   require_category,
   require_files,
@@ -124,7 +125,7 @@ def _read_raw(root: pathlib.Path, categories: Sequence[str]) -> Dataset:
       f"{file} lists no image; expected a line for each. Copy it from the "
       "archive of VisA."
     )
-  seen: dict[pathlib.Path, str] = {}
+  seen: dict[ImageFile, str] = {}
   train, test = [], []
   for category, rows in select_categories(root, present, categories).items():
     records = _raw_records(root, rows, seen)
@@ -137,7 +138,7 @@ def _read_raw(root: pathlib.Path, categories: Sequence[str]) -> Dataset:
     train += records["train"]
     test += records["test"]
   require_files(
-    (file for r in train + test for file in (r.image, *r.masks)), str(file)
+    (path for record in train + test for path in record.paths), str(file)
   )
   return Dataset(root.name, tuple(train), tuple(test))
 
@@ -169,7 +170,7 @@ def _read_split(file: pathlib.Path) -> Iterator[_Row]:
 
 
 def _raw_records(
-  root: pathlib.Path, rows: Sequence[_Row], seen: dict[pathlib.Path, str]
+  root: pathlib.Path, rows: Sequence[_Row], seen: dict[ImageFile, str]
 ) -> dict[str, list[Record]]:
   """The records of a category by split, each by path."""
   records: dict[str, list[Record]] = {"train": [], "test": []}
@@ -179,7 +180,7 @@ def _raw_records(
     require_once(record.image, where, seen)
     records[row["split"]].append(record)
   for split in records.values():
-    split.sort(key=lambda record: record.image)
+    split.sort(key=lambda record: record.paths[0])
   return records
 
 

@@ -135,7 +135,7 @@ def _lines(dataset: Dataset, root: pathlib.Path) -> _Lines:
 
 
 def _line(record: Record, split: str, root: pathlib.Path) -> dict[str, Any]:
-  files = (record.image, *record.masks)
+  files = record.paths
   sizes = [os.stat(file).st_size for file in files]
   image, *masks = (
     pathlib.Path(os.path.relpath(file, root)).as_posix() for file in files
@@ -146,7 +146,7 @@ def _line(record: Record, split: str, root: pathlib.Path) -> dict[str, Any]:
     json.dumps(line, ensure_ascii=False).encode()
   except UnicodeEncodeError:
     raise DataError(
-      f"The name of {os.fsencode(record.image)!r}, or of its mask, is not in "
+      f"The name of {os.fsencode(files[0])!r}, or of its mask, is not in "
       "UTF-8, as TFDS needs it. Rename the file or its folder."
     ) from None
   return line
@@ -256,7 +256,7 @@ def _dataset_info(folder: pathlib.Path, name: str) -> Any:
   """A `tfds.core.DatasetInfo` of what `_examples` gives."""
   tfds = import_tfds()
   text = tfds.features.Text()
-  plain = {str: text, int: tfds.features.Scalar(np.int64)}
+  plain: dict[Any, Any] = {str: text, int: tfds.features.Scalar(np.int64)}
   mask = tfds.features.Image(shape=(None, None, 1))
   return tfds.core.DatasetInfo(
     builder=tfds.core.DatasetIdentity(
@@ -282,9 +282,10 @@ def _examples(
 ) -> Iterator[dict[str, Any]]:
   """The records as TFDS takes them: files by their names."""
   for record, line in zip(records, lines, strict=True):
+    image, *masks = map(os.fspath, record.paths)
     yield {
-      IMAGE: os.fspath(record.image),
-      MASKS: [os.fspath(mask) for mask in record.masks],
+      IMAGE: image,
+      MASKS: masks,
       "path": line["image"],
       "mask_paths": line["masks"],
     } | {field: line[field] for field in FIELDS}
