@@ -38,7 +38,7 @@ def config(dataset_root) -> ConfigDict:
 
 def tiny_config(root: pathlib.Path) -> ConfigDict:
   config = demo_config.get_config()
-  config.model.encoder = "dinov2reg_vit_nano_14"
+  config.model.encoder = "dinov2reg_vit_femto_14"
   config.model.encoder_weights = "random"
   config.data.layout = "mvtec"
   config.data.root = str(root)
@@ -51,7 +51,7 @@ def tiny_config(root: pathlib.Path) -> ConfigDict:
   config.steps = 4
   config.log.every_steps = 1
   config.log.tensorboard = False
-  config.checkpoint.every_steps = 2
+  config.checkpoint.every_steps = 0
   return config
 
 

@@ -9,7 +9,7 @@ import pytest
 from configs import demo
 from inp_former_jax import benchmark, sharding
 
-_NANO = "dinov2_vit_nano_14"
+_FEMTO = "dinov2_vit_femto_14"
 
 
 @pytest.fixture
@@ -22,13 +22,13 @@ def config():
 
 @pytest.mark.slow
 def test_each_encoder_is_timed_at_both_kinds_of_work(config):
-  with_registers = "dinov2reg_vit_nano_14"
+  with_registers = "dinov2reg_vit_femto_14"
   speeds = benchmark.measure(
-    config, [_NANO, with_registers], rounds=2, seconds=0.01
+    config, [_FEMTO, with_registers], rounds=2, seconds=0.01
   )
   assert [(speed.encoder, speed.work) for speed in speeds] == [
-    (_NANO, benchmark.PREDICT),
-    (_NANO, benchmark.TRAIN),
+    (_FEMTO, benchmark.PREDICT),
+    (_FEMTO, benchmark.TRAIN),
     (with_registers, benchmark.PREDICT),
     (with_registers, benchmark.TRAIN),
   ]
@@ -40,7 +40,7 @@ def test_each_encoder_is_timed_at_both_kinds_of_work(config):
 
 def test_models_score_at_the_evaluation_size_of_the_config(config):
   config.evaluation.size = 48
-  model = benchmark._initialise(config, _NANO, sharding.make_mesh())
+  model = benchmark._initialise(config, _FEMTO, sharding.make_mesh())
   images = np.zeros((1, 56, 56, 3), np.uint8)
   assert model.predict(images).anomaly_map.shape == (1, 48, 48)
 
@@ -55,10 +55,10 @@ def test_images_per_second_count_calls(monkeypatch):
 
 
 def test_table_gives_the_median_and_the_spread():
-  speed = benchmark.Speed(_NANO, benchmark.TRAIN, (1.0, 4.0, 2.0), 7.25)
+  speed = benchmark.Speed(_FEMTO, benchmark.TRAIN, (1.0, 4.0, 2.0), 7.25)
   line = benchmark.format_table([speed], batch_size=8).splitlines()[-1]
   assert line.split() == [
-    _NANO,
+    _FEMTO,
     "train",
     "2.00",
     "1.00",

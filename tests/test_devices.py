@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 
 def twenty_steps(root):
   settings = tiny_config(root)
+  settings.model.encoder = "dinov2reg_vit_nano_14"
   settings.batch_size, settings.steps = 8, 20
-  settings.checkpoint.every_steps = 0
   return settings
 
 

@@ -18,7 +18,8 @@ from inp_former_jax.weights import dinov2_rules, files, pretrained
 from inp_former_jax.weights.encoders import ENCODERS, EncoderSpec
 
 PICO = EncoderSpec(
-  "dinov2_vit_pico_14", vit.Variant(width=24, depth=10, num_heads=3)
+  "dinov2_vit_pico_14",
+  vit.Variant(width=12, depth=4, num_heads=3, target_blocks=(0, 1, 2, 3)),
 )
 
 
@@ -30,8 +31,8 @@ def pico(monkeypatch):
 
 @pytest.fixture
 def config(tmp_path):
-  """A run of some seconds: nano teaches pico."""
-  teacher = vit.VisionTransformer(vit.VARIANTS["nano"], rngs=nnx.Rngs(3))
+  """A run of some seconds: femto teaches pico."""
+  teacher = vit.VisionTransformer(vit.VARIANTS["femto"], rngs=nnx.Rngs(3))
   arrays = dinov2_rules.named_arrays(nnx.state(teacher))
   rng = np.random.default_rng(0)
   arrays = {
@@ -47,7 +48,7 @@ def config(tmp_path):
   config = distill_config.get_config()
   config.batch_size = 8
   config.steps = 6
-  config.teacher.encoder = "dinov2_vit_nano_14"
+  config.teacher.encoder = "dinov2_vit_femto_14"
   config.teacher.weights = str(tmp_path / "teacher.npz")
   config.student.encoder = "dinov2_vit_pico_14"
   config.views.folders = (str(tmp_path / "images"),)
@@ -166,7 +167,7 @@ def test_bad_settings(config, tmp_path, field, value, error, message):
 
 
 def test_other_views_in_a_used_workdir_are_refused(config, tmp_path):
-  config.steps = 1
+  config.steps, config.student.initial = 1, "random"
   distill(config, tmp_path / "run")
   config.views.min_area = 0.5
   with pytest.raises(CheckpointError, match="min_area: 0.2 there, 0.5 here"):

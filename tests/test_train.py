@@ -11,6 +11,7 @@ from PIL import Image
 
 from inp_former_jax import evaluate, train
 from inp_former_jax.data.demo import parts
+from inp_former_jax.inference import predict_step
 from inp_former_jax.training import checkpoint
 from tests.conftest import tiny_config
 
@@ -32,6 +33,7 @@ def trained(dataset_root, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("trained")
   config = tiny_config(dataset_root)
   config.evaluation.every_steps = 3
+  config.checkpoint.every_steps = 2
   compiled = []
 
   class Handler(logging.Handler):
@@ -40,6 +42,7 @@ def trained(dataset_root, tmp_path_factory):
         re.findall(r"Compiling jit\((\w+)\)", record.getMessage())
       )
 
+  predict_step.make_predict_step.cache_clear()  # of other tests' runs
   handler, logger = Handler(), logging.getLogger("jax")
   logger.addHandler(handler)
   with jax.log_compiles(True):
@@ -154,7 +157,7 @@ def test_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
   )
   train.train_and_evaluate(config, tmp_path)
   expected, resumed = trained_arrays(workdir, 4), trained_arrays(tmp_path, 4)
-  assert expected.keys() == resumed.keys() and len(expected) > 500
+  assert expected.keys() == resumed.keys() and len(expected) > 300
   for key, value in expected.items():
     np.testing.assert_array_equal(resumed[key], value, err_msg=key)
   # The log has every step once.

@@ -27,8 +27,9 @@ def encoder_groups(
 ) -> jax.Array:
   """Normalised images (B, S, S, 3) -> groups (B, 2, N, C), float32."""
   features = encoder.target_features(images)
+  half = len(features) // 2
   return jnp.stack(
-    [mean_features(features[:4]), mean_features(features[4:])], axis=1
+    [mean_features(features[:half]), mean_features(features[half:])], axis=1
   )
 
 

@@ -1,6 +1,7 @@
 """Images in, anomaly maps and scores out: the one function for all uses."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -26,6 +27,9 @@ class Prediction:
   image_score: jax.Array
 
 
+# The categories in turn, and every load of the same model, share what is
+# compiled.
+@functools.lru_cache(maxsize=8)
 def make_predict_step(
   graphdef: nnx.GraphDef,
   mesh: Mesh,

@@ -41,7 +41,9 @@ class Variant:
 
 
 VARIANTS = {
-  "nano": Variant(width=48, depth=12, num_heads=3),  # for tests
+  # For tests: the references' size, and the quickest to compile.
+  "nano": Variant(width=48, depth=12, num_heads=3),
+  "femto": Variant(width=24, depth=4, num_heads=3, target_blocks=(0, 1, 2, 3)),
   "tiny": Variant(width=192, depth=10, num_heads=6),  # distilled students
   "small": Variant(width=384, depth=12, num_heads=6),
   "base": Variant(width=768, depth=12, num_heads=12),

@@ -16,6 +16,7 @@ from inp_former_jax.weights import pretrained
 from inp_former_jax.weights.encoders import EncoderSpec, get_encoder
 
 CONVERTED_ENCODER = "encoder.safetensors"  # beside a converted checkpoint
+_TRAINABLE, _FROZEN = 0, 1  # parts of a model, as `inp_former.split` gives
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -104,22 +105,13 @@ def create(
     FileNotFoundError, ValueError: If the encoder's weights cannot be had, see
       `pretrained.load_encoder`; or a setting is unknown.
   """
-  build = functools.partial(settings.build, seed)
-  graphdef, trainable, frozen = inp_former.split(nnx.eval_shape(build))
+  graphdef, trainable, frozen = _abstract(settings)
   weights = pretrained.load_encoder(
     settings.encoder, encoder_weights, frozen["encoder"]
   )
 
-  def initialise(part: int, abstract_state: nnx.State) -> nnx.State:
-    # Inside jit, what is not returned is never computed.
-    shardings = sharding.parameter_shardings(mesh, abstract_state)
-    build_part = jax.jit(
-      lambda: inp_former.split(build())[part], out_shardings=shardings
-    )
-    return build_part()
-
   if weights.state is None:
-    frozen = initialise(2, frozen)
+    frozen = _initialiser(settings, mesh, _FROZEN)(seed)
   else:
     state = nnx.State({"encoder": weights.state})
     shardings = sharding.parameter_shardings(mesh, state)
@@ -130,10 +122,38 @@ def create(
     abstract_trainable=sharding.abstract(
       trainable, sharding.parameter_shardings(mesh, trainable)
     ),
-    initial_trainable=functools.partial(initialise, 1, trainable),
+    initial_trainable=functools.partial(
+      _initialiser(settings, mesh, _TRAINABLE), seed
+    ),
     frozen=frozen,
     encoder_sha256=weights.sha256,
   )
+
+
+# Models of the same settings, such as those of the categories in turn, are
+# traced and compiled once.
+@functools.lru_cache(maxsize=8)
+def _abstract(
+  settings: ModelSettings,
+) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+  """Graph definition, abstract trainable and abstract frozen state."""
+  return inp_former.split(nnx.eval_shape(settings.build))
+
+
+@functools.lru_cache(maxsize=8)
+def _initialiser(
+  settings: ModelSettings, mesh: Mesh, part: int
+) -> Callable[[int], nnx.State]:
+  """A function: seed -> initial values of a part of the model."""
+  _, *parts = _abstract(settings)
+  shardings = sharding.parameter_shardings(mesh, parts[part])
+
+  # Inside jit, what is not returned is never computed.
+  def initialise(seed: int) -> nnx.State:
+    _, *parts = inp_former.split(settings.build(seed))
+    return parts[part]
+
+  return jax.jit(initialise, static_argnums=0, out_shardings=shardings)
 
 
 def encoder_source(configured: str, workdir: pathlib.Path) -> str:

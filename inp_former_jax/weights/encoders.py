@@ -71,6 +71,16 @@ def _published(size: str, num_registers: int) -> EncoderSpec:
   )
 
 
+def _for_tests(size: str, num_registers: int) -> EncoderSpec:
+  registers = "reg" if num_registers else ""
+  return EncoderSpec(
+    name=f"dinov2{registers}_vit_{size}_14",
+    variant=vit.VARIANTS[size],
+    num_registers=num_registers,
+    is_offered=False,
+  )
+
+
 _SPECS = (
   *(_published(size, 4) for size in ("small", "base", "large")),
   *(_published(size, 0) for size in ("small", "base", "large")),
@@ -86,10 +96,8 @@ _SPECS = (
     licence="Apache-2.0",
   ),
   EncoderSpec("dinov2reg_vit_tiny_14", vit.VARIANTS["tiny"], 4),
-  EncoderSpec("dinov2_vit_nano_14", vit.VARIANTS["nano"], is_offered=False),
-  EncoderSpec(
-    "dinov2reg_vit_nano_14", vit.VARIANTS["nano"], 4, is_offered=False
-  ),
+  *(_for_tests(size, 0) for size in ("nano", "femto")),
+  *(_for_tests(size, 4) for size in ("nano", "femto")),
 )
 ENCODERS: dict[str, EncoderSpec] = {spec.name: spec for spec in _SPECS}
 

@@ -1,5 +1,6 @@
 """Files of weights: names and arrays in `.npz`, `.safetensors` and `.pth`."""
 
+import errno
 import hashlib
 import pathlib
 from collections.abc import Mapping
@@ -113,6 +114,10 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   """
   path = pathlib.Path(path)
   suffix = check_suffix(path)
+  if not path.parent.is_dir():  # a mistyped folder is not made
+    raise FileNotFoundError(
+      errno.ENOENT, "No such folder to write to", str(path.parent)
+    )
   arrays = {key: np.asarray(v, order="C") for key, v in arrays.items()}
   if suffix == ".npz":
     with replacing(path) as part:

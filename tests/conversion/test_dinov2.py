@@ -58,7 +58,7 @@ def test_half_precision_becomes_float32_of_the_same_value(tmp_path):
   [
     ("out.bin", "'.bin'"),
     ("in.npz", "the file to read"),
-    ("nowhere/out.npz", "No such file"),
+    ("nowhere/out.npz", "No such folder"),
   ],
 )
 def test_target_that_cannot_be_written_is_named(tmp_path, capsys, target, word):

@@ -88,6 +88,7 @@ def test_converted_checkpoint_evaluates_and_trains_on(
   inp_former.to_flax(GOLDENS / "tiny_reg4_params.npz", tmp_path)
   config.data.categories = ("washer",)
   config.steps = 2
+  config.model.encoder = "dinov2reg_vit_nano_14"
   # The encoder is the one that came with the checkpoint.
   config.model.encoder_weights = ""
   before = evaluate.evaluate_checkpoint(config, tmp_path)

@@ -9,6 +9,11 @@ import pytest
 
 from tests.conftest import GOLDENS
 from weights_conversion import verify
+from weights_conversion.verification import training_run
+from weights_conversion.verification.comparison import Comparison, Result
+
+TRAINING = "tiny_reg4_training.npz"
+WARM_UP = 10  # steps
 
 # Largest tolerance that an array may be compared with. An array is compared in
 # float32 at the highest precision (the training run in float64), relative
@@ -105,6 +110,57 @@ def test_real_encoder_agrees_with_the_original():
   for result in results:
     assert result.tolerance <= 1e-4
     assert result.ok, result
+
+
+# References that left the unmoved run are met by a neighbouring one.
+
+
+def run_result(difference: float) -> Result:
+  return Result("losses", difference, tolerance=1e-4, relative=True)
+
+
+def test_the_first_run_within_tolerance_is_taken_and_marked():
+  differences = {0: 7e-4, 1: 2e-3, 2: 4e-7}
+  seeds = []
+
+  def run(seed):
+    seeds.append(seed)
+    return [run_result(differences[seed])]
+
+  (found,) = training_run.nearest_run(run)
+  assert seeds == [0, 1, 2]
+  assert found.ok and found.difference == 4e-7
+  assert found.name == "losses (rounding 2)"
+
+
+def test_a_run_that_agrees_at_once_is_neither_repeated_nor_marked():
+  seeds = []
+
+  def run(seed):
+    seeds.append(seed)
+    return [run_result(1e-6)]
+
+  (found,) = training_run.nearest_run(run)
+  assert seeds == [0] and found.name == "losses"
+
+
+def test_no_number_of_tries_hides_what_is_off():
+  (found,) = training_run.nearest_run(lambda seed: [run_result(1.0 + seed)])
+  assert not found.ok and found.difference == 1.0
+
+
+def test_the_float32_warm_up_gets_the_tries_of_the_whole_run(monkeypatch):
+  compare = Comparison(GOLDENS / TRAINING)
+  # A reference that started elsewhere stands for one that bifurcated.
+  monkeypatch.setattr(training_run, "ROUNDING", 1e-2)
+  run = training_run.ReferenceRun(compare, np.float32)
+  for seed in (1, 3):
+    history, _ = run.train(seed, WARM_UP)
+    losses = np.array([float(h["loss"]) for h in history])
+    monkeypatch.setitem(compare.reference, "losses", losses)
+    (found,) = training_run.nearest_run(run.warmup_results)
+    assert found.ok, found
+    assert found.name.endswith(f"in float32 (rounding {seed})")
 
 
 def corrupt(folder, name: str, key: str) -> None:

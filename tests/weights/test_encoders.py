@@ -6,7 +6,9 @@ from inp_former_jax.models import vit
 from inp_former_jax.weights import encoders
 
 
-@pytest.mark.parametrize("size", ["tiny", "small", "base", "large", "nano"])
+@pytest.mark.parametrize(
+  "size", ["tiny", "small", "base", "large", "nano", "femto"]
+)
 @pytest.mark.parametrize("num_registers", [0, 4])
 def test_names_give_size_and_registers(size, num_registers):
   name = f"dinov2{'reg' if num_registers else ''}_vit_{size}_14"
@@ -15,7 +17,7 @@ def test_names_give_size_and_registers(size, num_registers):
   assert spec.variant is vit.VARIANTS[size]
   assert spec.num_registers == num_registers
   assert spec.patch_size == 14
-  assert len(spec.target_blocks) == 8
+  assert len(spec.target_blocks) == (4 if size == "femto" else 8)
   row = spec.variant
   assert encoders.find_name(row.width, row.depth, num_registers) == name
 
