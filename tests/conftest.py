@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax")
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 
 

@@ -28,6 +28,9 @@ EXACT = {
 }
 
 
+compiled = jax.jit(augment)
+
+
 @pytest.fixture(autouse=True)
 def highest_precision():
   with jax.default_matmul_precision("highest"):
@@ -43,7 +46,7 @@ def golden():
 @pytest.fixture(scope="module")
 def golden_results(golden):
   images = jnp.repeat(golden["image"][None], len(NAMES), axis=0)
-  return np.asarray(augment(images, jnp.arange(len(NAMES))))
+  return np.asarray(compiled(images, jnp.arange(len(NAMES))))
 
 
 def random_images(batch: int, side: int) -> np.ndarray:
@@ -101,7 +104,7 @@ def by_scipy(image, matrix):
 def test_equals_scipy_at_other_sizes(side):
   rows = [row for row in AUGMENTATIONS if not row.grey]
   images = random_images(len(rows), side)
-  ours = augment(jnp.asarray(images), indices(*(row.name for row in rows)))
+  ours = compiled(jnp.asarray(images), indices(*(row.name for row in rows)))
   for row, image, result in zip(rows, images, ours, strict=True):
     expected = by_scipy(image, np.array(row.matrix))
     # A coordinate is off by 1e-6 pixels, neighbours differ by up to 8.
@@ -112,7 +115,7 @@ def test_equals_scipy_at_other_sizes(side):
 
 def test_grey_weighs_the_normalised_channels():
   images = random_images(2, 14)
-  grey = augment(jnp.asarray(images), indices("grey", "grey"))
+  grey = compiled(jnp.asarray(images), indices("grey", "grey"))
   expected = images.astype(np.float64) @ [0.299, 0.587, 0.114]
   for channel in range(3):
     np.testing.assert_allclose(grey[..., channel], expected, atol=1e-6)
@@ -122,7 +125,7 @@ def test_positive_angles_turn_counter_clockwise():
   # A bright spot to the right of the centre goes up.
   images = np.zeros((1, 41, 41, 3), np.float32)
   images[0, 20, 30] = 1
-  turned = augment(jnp.asarray(images), indices("rotate_+45"))[0, ..., 0]
+  turned = compiled(jnp.asarray(images), indices("rotate_+45"))[0, ..., 0]
   within = turned[8:33, 8:33]  # no mirror image reaches in there
   row, column = np.unravel_index(np.argmax(within), within.shape)
   assert (row + 8, column + 8) == (13, 27)
@@ -130,7 +133,7 @@ def test_positive_angles_turn_counter_clockwise():
 
 def test_translation_shows_what_is_to_the_right_and_below():
   images = random_images(1, 40)
-  moved = augment(jnp.asarray(images), indices("translate_+0.2_+0.2"))
+  moved = compiled(jnp.asarray(images), indices("translate_+0.2_+0.2"))
   np.testing.assert_allclose(moved[0, :36, :36], images[0, 4:, 4:], atol=1e-5)
 
 

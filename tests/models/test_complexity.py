@@ -13,7 +13,7 @@ from inp_former_jax.models import complexity, vit
 from inp_former_jax.models.inp_former import INPFormer
 from tests.conftest import GOLDENS
 
-NANO = vit.VARIANTS["nano"]
+NANO, FEMTO = vit.VARIANTS["nano"], vit.VARIANTS["femto"]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def trace(num_registers: int, height: int, width: int, num_prototypes: int):
 
   def forward(images):
     model = INPFormer(
-      NANO, num_registers, num_prototypes=num_prototypes, rngs=nnx.Rngs(0)
+      FEMTO, num_registers, num_prototypes=num_prototypes, rngs=nnx.Rngs(0)
     )
     return model(images)
 
@@ -91,10 +91,10 @@ def test_counts_are_those_of_the_traced_matrix_products(
   """Exactly, but for the position table's resize: not a layer, not counted."""
   traced = trace(num_registers, height, width, num_prototypes)
   counts = complexity.count(
-    NANO, num_registers, height, width, num_prototypes=num_prototypes
+    FEMTO, num_registers, height, width, num_prototypes=num_prototypes
   )
   rows, columns = height // 14, width // 14
-  channels = NANO.width
+  channels = FEMTO.width
   # einsum may contract rows or columns first.
   resizes = [
     channels * (a * 37 * 37 + rows * columns * 37) for a in (rows, columns)

@@ -1,5 +1,6 @@
 """Encoder weights from files: what fits is loaded, all else refused."""
 
+import functools
 import hashlib
 import io
 import pathlib
@@ -36,6 +37,7 @@ def arrays() -> dict[str, np.ndarray]:
   return official_encoder()
 
 
+@functools.cache
 def abstract_state(name=NAME) -> nnx.State:
   spec = get_encoder(name)
   make = lambda: vit.VisionTransformer(  # noqa: E731
