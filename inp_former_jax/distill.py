@@ -50,7 +50,6 @@ from inp_former_jax.distillation.views import (
 from inp_former_jax.models import vit
 from inp_former_jax.training import checkpoint, loop
 from inp_former_jax.training.model_state import DTYPES
-from inp_former_jax.training.progress import TrainingLog
 from inp_former_jax.weights import (
   dinov2_rules,
   files,
@@ -158,24 +157,11 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
     del teacher
 
     # 4. The loop; every evaluation leaves a student.
-    with TrainingLog(
-      workdir,
-      schedule,
-      start=start,
-      total=total_steps,
-      batch_size=config.batch_size,
-      every_steps=config.log.every_steps,
-      tensorboard=config.log.tensorboard,
-    ) as log:
-
-      def save(step, state):
-        log.flush()  # a loss that is not finite must not be saved
-        trainable, opt_state = state
-        checkpointer.save(step, trainable, opt_state, batches.get_state())
-
+    log = experiment.training_log(config, workdir, schedule, start, total_steps)
+    with log:
       hooks = loop.Hooks(
         log=log.step,
-        checkpoint=save,
+        checkpoint=loop.saving(checkpointer, log, batches),
         evaluate=leave_student,
         checkpoint_every=config.checkpoint.every_steps,
         evaluate_every=config.evaluation.every_steps,

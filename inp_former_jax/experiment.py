@@ -24,6 +24,7 @@ from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.inference.record_batches import Reading
 from inp_former_jax.training import model_state, optimizer
 from inp_former_jax.training.model_state import ModelSettings, ModelState
+from inp_former_jax.training.progress import TrainingLog
 from inp_former_jax.weights.encoders import get_encoder
 
 
@@ -199,6 +200,33 @@ def make_optimizer(
     eps=settings.eps,
     weight_decay=settings.weight_decay,
     max_norm=settings.max_norm,
+  )
+
+
+def training_log(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  schedule: optax.Schedule,
+  start: int,
+  total_steps: int,
+) -> TrainingLog:
+  """The log of a run.
+
+  Args:
+    config: The run's config; `log` is read, and the batch size.
+    workdir: Folder that the logs go to.
+    schedule: Learning rate of a step.
+    start: Steps already taken.
+    total_steps: Steps of the whole run.
+  """
+  return TrainingLog(
+    workdir,
+    schedule,
+    start=start,
+    total=total_steps,
+    batch_size=config.batch_size,
+    every_steps=config.log.every_steps,
+    tensorboard=config.log.tensorboard,
   )
 
 

@@ -14,7 +14,6 @@ from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.evaluation.submission import write_predictions
 from inp_former_jax.inference import trained
 from inp_former_jax.training import checkpoint, loop
-from inp_former_jax.training.progress import TrainingLog
 from inp_former_jax.training.train_step import make_train_step
 
 
@@ -122,20 +121,8 @@ def train_and_evaluate(
     )
 
     # 4. The loop.
-    with TrainingLog(
-      workdir,
-      schedule,
-      start=start,
-      total=total_steps,
-      batch_size=config.batch_size,
-      every_steps=config.log.every_steps,
-      tensorboard=config.log.tensorboard,
-    ) as log:
-
-      def save(step, state):
-        log.flush()  # a loss that is not finite must not be saved
-        trainable, opt_state = state
-        checkpointer.save(step, trainable, opt_state, batches.get_state())
+    log = experiment.training_log(config, workdir, schedule, start, total_steps)
+    with log:
 
       def evaluate_now(step, state):
         now = answering.at(step, state[0])
@@ -143,7 +130,7 @@ def train_and_evaluate(
 
       hooks = loop.Hooks(
         log=log.step,
-        checkpoint=save,
+        checkpoint=loop.saving(checkpointer, log, batches),
         evaluate=evaluate_now,
         checkpoint_every=config.checkpoint.every_steps,
         evaluate_every=config.evaluation.every_steps if dataset.test else 0,

@@ -13,6 +13,7 @@ from inp_former_jax import evaluate, train
 from inp_former_jax.data.demo import parts
 from inp_former_jax.inference import predict_step
 from inp_former_jax.training import checkpoint
+from inp_former_jax.training.progress import TrainingLog
 from tests.conftest import tiny_config
 
 
@@ -140,7 +141,7 @@ def test_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
   class Interrupted(Exception):
     pass
 
-  original = train.TrainingLog.step
+  original = TrainingLog.step
 
   def step(self, number, *args, **kwargs):
     original(self, number, *args, **kwargs)
@@ -148,7 +149,7 @@ def test_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
       raise Interrupted
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(train.TrainingLog, "step", step)
+    patch.setattr(TrainingLog, "step", step)
     with pytest.raises(Interrupted):
       train.train_and_evaluate(config, tmp_path)
   assert (

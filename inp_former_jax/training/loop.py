@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from inp_former_jax import sharding
 from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
+from inp_former_jax.training.progress import TrainingLog
 
 State = tuple[Any, Any]  # trainable part, optimizer's state
 Metrics = Mapping[str, jax.Array]
@@ -91,6 +92,29 @@ def start_or_resume(
   trainable, opt_state, position = checkpointer.restore(*abstract)
   batches.set_state(position)
   return step, (trainable, opt_state)
+
+
+def saving(
+  checkpointer: Checkpointer, log: TrainingLog, batches: ResumableBatches
+) -> Callable[[int, State], None]:
+  """The usual hook for checkpoints.
+
+  Args:
+    checkpointer: The run's checkpoints.
+    log: The run's log, which is written first: it raises FloatingPointError at
+      a loss that is not finite, and such a state must not be saved.
+    batches: The training data, whose position is saved too.
+
+  Returns:
+    A function for `Hooks.checkpoint`.
+  """
+
+  def save(step: int, state: State) -> None:
+    log.flush()
+    trainable, opt_state = state
+    checkpointer.save(step, trainable, opt_state, batches.get_state())
+
+  return save
 
 
 def run(
