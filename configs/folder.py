@@ -1,4 +1,4 @@
-"""Your own images; data/folder.py says how to lay them out.
+"""Your own images; data/layouts/folder.py says how to lay them out.
 
 python -m inp_former_jax.main --config=configs/folder.py --workdir=DIR \
   --config.data.root=DIR

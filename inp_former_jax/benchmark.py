@@ -3,8 +3,8 @@
 python -m inp_former_jax.benchmark --config=configs/demo.py \
   --encoders=demo_vit_tiny_14,dinov2_vit_small_14
 
-The models are random, for speed does not depend on the values; or that of a
-run, by --workdir=DIR. Rounds go
+The models are random, for speed does not depend on the values; --workdir=DIR
+takes the model of a run instead, with its image size and dtype. Rounds go
 through all measurements in turn, so that a slow minute of the machine slows
 all of them; ratios within one run are to be compared, not runs.
 """
@@ -67,14 +67,20 @@ def measure(
 
   Returns:
     A result for every encoder and kind of work.
+
+  Raises:
+    ValueError: If an encoder is unknown, or the devices do not divide the
+      batch.
+    CheckpointError: If the workdir has no checkpoint that can be read.
   """
   mesh = sharding.make_mesh(**config.mesh)
   sharding.check_batch_size(mesh, config.batch_size)
   if workdir:
-    models = [_load(config, workdir, mesh)]
+    models = [trained.load(workdir, mesh)]
   else:
     models = [_initialise(config, encoder, mesh) for encoder in encoders]
-  shape = (config.batch_size, *experiment.preprocessing(config).crop, 3)
+  sizes = models[0].preprocessing or experiment.preprocessing(config)
+  shape = (config.batch_size, *sizes.crop, 3)
   images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
   images = sharding.to_global(images, sharding.batch_sharding(mesh))
   calls, compile_seconds = {}, {}
@@ -94,16 +100,6 @@ def measure(
     Speed(encoder, work, tuple(values), compile_seconds[encoder, work])
     for (encoder, work), values in rates.items()
   ]
-
-
-def _load(config: ConfigDict, workdir: str, mesh: Mesh) -> TrainedModel:
-  return trained.load(
-    workdir,
-    mesh,
-    dtype=config.model.dtype,
-    size=config.evaluation.size,
-    top_fraction=config.evaluation.top_fraction,
-  )
 
 
 def _initialise(config: ConfigDict, encoder: str, mesh: Mesh) -> TrainedModel:
@@ -184,6 +180,11 @@ def main(argv: list[str]) -> None:
 
 
 def _run(config: ConfigDict) -> None:
+  if _ENCODERS.value and _WORKDIR.value:
+    raise ValueError(
+      "--encoders measures random models and --workdir that of a run: give one "
+      "of them."
+    )
   encoders = _ENCODERS.value or [config.model.encoder]
   speeds = measure(
     config,

@@ -168,8 +168,8 @@ def create_model(
     The model; no device ever holds more than its shard.
 
   Raises:
-    FileNotFoundError, ValueError: If the encoder's weights cannot be had, see
-      `pretrained.load_encoder`.
+    FileNotFoundError, ValueError: If the encoder's weights cannot be found or
+      read, see `pretrained.load_encoder`.
   """
   source = model_state.encoder_source(config.model.encoder_weights, workdir)
   return model_state.create(

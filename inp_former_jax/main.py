@@ -8,6 +8,7 @@ from inp_former_jax import command_line
 _CONFIG, _WORKDIR = command_line.define_flags(
   "Folder for checkpoints, logs and results."
 )
+flags.adopt_module_key_flags(command_line)
 _MODE = flags.DEFINE_enum(
   "mode",
   "train",

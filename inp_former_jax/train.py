@@ -1,4 +1,4 @@
-"""Training: reads top to bottom like a table of contents."""
+"""Trains a model, or resumes a run, and evaluates it."""
 
 import math
 import os

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from configs import demo
-from inp_former_jax import benchmark, sharding
+from inp_former_jax import benchmark, sharding, train
+from tests.conftest import tiny_config
 
 _FEMTO = "dinov2_vit_femto_14"
 
@@ -84,3 +85,19 @@ def test_unknown_encoder_is_named_in_one_line():
   assert run.returncode == 1
   assert "Unknown encoder 'resnet50'" in run.stderr
   assert "Traceback" not in run.stderr
+
+
+@pytest.mark.slow
+def test_the_model_of_a_run_is_timed_at_its_own_size(tmp_path, dataset_root):
+  run = tiny_config(dataset_root)
+  run.steps = 1
+  train.train_and_evaluate(run, tmp_path)
+  config = demo.get_config()  # at 224 pixels; the run had 70
+  speeds = benchmark.measure(
+    config, [], rounds=1, seconds=0.01, workdir=str(tmp_path)
+  )
+  assert [speed.work for speed in speeds] == [
+    benchmark.PREDICT,
+    benchmark.TRAIN,
+  ]
+  assert speeds[0].encoder == run.model.encoder

@@ -6,6 +6,8 @@ python -m weights_conversion.distill --config=configs/distill.py \
 `inp_former_jax.distill` says what the workdir gets.
 """
 
+from absl import flags
+
 from inp_former_jax import command_line
 from inp_former_jax.distill import distill
 
@@ -20,4 +22,5 @@ if __name__ == "__main__":
   _CONFIG, _WORKDIR = command_line.define_flags(
     "Folder for targets, checkpoints and the student."
   )
+  flags.adopt_module_key_flags(command_line)
   command_line.run(main)

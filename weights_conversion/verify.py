@@ -15,7 +15,7 @@ import sys
 import jax
 
 from inp_former_jax.data import transforms
-from weights_conversion.verification import official_checkpoint
+from weights_conversion.verification import image_scores
 from weights_conversion.verification.comparison import Result
 from weights_conversion.verification.reference_folder import verify
 
@@ -36,15 +36,13 @@ def _report_model(args: argparse.Namespace) -> list[Result] | None:
   if args.images is None:
     raise ValueError(f"{args.path} needs --images: a folder, or a .npz file.")
   with jax.default_matmul_precision("highest"):
-    model = official_checkpoint.converted(args.path)
+    model = image_scores.converted(args.path)
     if args.images.is_file():
-      return official_checkpoint.check_reference(model, args.path, args.images)
+      return image_scores.check_reference(model, args.path, args.images)
     preprocessing = transforms.Preprocessing(
       (args.resize, args.resize), (args.crop, args.crop)
     )
-    for score in official_checkpoint.image_scores(
-      model, args.images, preprocessing
-    ):
+    for score in image_scores.image_scores(model, args.images, preprocessing):
       print(f"{score.name:<66} score {score.value:.6f}")
   return None
 

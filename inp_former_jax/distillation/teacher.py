@@ -43,7 +43,7 @@ def load_teacher(name: str, weights: str) -> Teacher:
     weights: Source of its weights, see `pretrained.load_encoder`.
 
   Raises:
-    FileNotFoundError, ValueError: If the weights cannot be had, see
+    FileNotFoundError, ValueError: If the weights cannot be found or read, see
       `pretrained.load_encoder`; or they are random, which teaches nothing.
   """
   if weights == pretrained.RANDOM:

@@ -1,4 +1,4 @@
-"""Predictions for images of which nobody says what they show.
+"""Maps and scores of unlabelled images, as files to submit.
 
 The private test sets of MVTec AD 2 are such: their makers compute the metrics
 from the maps, TIFF files of the images' names.

@@ -16,7 +16,7 @@ from inp_former_jax.sharding import batch_sharding
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class Prediction:
-  """What is said of a batch of images.
+  """Anomaly maps and scores of a batch of images.
 
   Attributes:
     anomaly_map: (B, S, S) float32, mean of 1 - cosine, in [0, 2].

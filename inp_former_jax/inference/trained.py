@@ -25,7 +25,7 @@ from inp_former_jax.training.model_state import ModelSettings, ModelState
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-  """A model that answers, with all its arrays on a mesh.
+  """A model that answers.
 
   Attributes:
     settings: Encoder, number of INPs and compute dtype.
@@ -33,9 +33,10 @@ class TrainedModel:
     preprocessing: Sizes of the images it was trained on; None if they are not
       known, as for a converted checkpoint.
     map_size: Side of the anomaly maps in pixels.
-    mesh: The devices it runs on.
+    mesh: The devices that its arrays are on.
     graphdef: Its structure.
-    trainable: State of extractor, bottleneck and decoder.
+    trainable: State of extractor, bottleneck and decoder; their shapes alone
+      until `at` puts values in their place.
     frozen: State of the encoder.
     predict_step: Jitted function (trainable, frozen, images) -> Prediction.
   """
@@ -159,12 +160,14 @@ def load(
   Raises:
     CheckpointError: If there is no checkpoint, it cannot be read, or it is of
       another model, encoder or preprocessing than expected.
-    FileNotFoundError, ValueError: If the encoder's weights cannot be had.
+    FileNotFoundError, ValueError: If the encoder's weights cannot be found or
+      read.
   """
   workdir = pathlib.Path(workdir).expanduser().absolute()
   mesh = mesh or sharding.make_mesh()
   folder = workdir / "checkpoints"
   step, saved = checkpoint.read_identity(workdir)
+  identity.require_inp_former(folder / str(step), saved)
   wanted = saved | identity.flatten(expected or {})
   identity.require_same_model(folder / str(step), saved, wanted)
   if encoder_weights is None:
@@ -198,7 +201,7 @@ def load(
 
 def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing | None:
   """Sizes by the config's dotted names; None where they are not there."""
-  if "data.resize" not in fields:
+  if not {"data.resize", "data.crop"} <= fields.keys():
     return None
   return Preprocessing.from_sides(
     fields["data.resize"],

@@ -229,7 +229,7 @@ class INPFormer(nnx.Module):
     """Runs encoder, extractor, bottleneck and decoder.
 
     Args:
-      images: (B, H, W, 3), normalised; H and W multiples of 14.
+      images: (B, H, W, 3), normalised; the patch size divides H and W.
 
     Returns:
       The matched groups and what the INPs say of every patch.

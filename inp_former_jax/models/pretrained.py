@@ -19,10 +19,8 @@ def _describe(name: str) -> str:
   if file is not None:
     return f"{file.path}\nsha256 {file.sha256}"
   addresses = sources.describe_sources(name)
-  return (
-    f"not on this machine (nor in {sources.cache_folder()})\n"
-    f"default:  {addresses[sources.HUGGING_FACE]}\n"
-    f"original: {addresses[sources.ORIGINAL]}"
+  return f"not on this machine (nor in {sources.cache_folder()})\n" + "\n".join(
+    f"{source}: {where}" for source, where in addresses.items()
   )
 
 

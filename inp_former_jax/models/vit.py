@@ -245,7 +245,7 @@ class VisionTransformer(nnx.Module):
     """Images to tokens.
 
     Args:
-      images: (B, H, W, 3), normalised; H and W multiples of 14.
+      images: (B, H, W, 3), normalised; the patch size divides H and W.
 
     Returns:
       (B, 1 + R + N, C): class token, registers, then patches row by row. The
@@ -281,7 +281,7 @@ class VisionTransformer(nnx.Module):
     """Runs the encoder.
 
     Args:
-      images: (B, H, W, 3), normalised; H and W multiples of 14.
+      images: (B, H, W, 3), normalised; the patch size divides H and W.
 
     Returns:
       The output of every block built, each (B, 1 + R + N, C) in `dtype`.
@@ -297,7 +297,7 @@ class VisionTransformer(nnx.Module):
     """e0..e7: patch tokens of the target blocks.
 
     Args:
-      images: (B, H, W, 3), normalised; H and W multiples of 14.
+      images: (B, H, W, 3), normalised; the patch size divides H and W.
 
     Returns:
       Eight arrays (B, N, C), class and register tokens dropped.

@@ -33,6 +33,15 @@ MODEL_FIELDS = (
 )
 
 
+_INP_FORMER_FIELDS = (
+  "model.encoder",
+  "model.num_prototypes",
+  "model.use_inps",
+  "encoder.name",
+  "encoder.sha256",
+)
+
+
 class CheckpointError(RuntimeError):
   """A checkpoint cannot be written, read, or belongs to another run."""
 
@@ -74,6 +83,25 @@ def _differences(
     if saved[field] != now.get(field):
       lines.append(f"{field}: {saved[field]!r} there, {now.get(field)!r} here")
   return lines
+
+
+def require_inp_former(path: pathlib.Path, saved: Mapping[str, Any]) -> None:
+  """Makes sure that a checkpoint holds an INP-Former.
+
+  Args:
+    path: The checkpoint, for the error.
+    saved: Its identity, by dotted names.
+
+  Raises:
+    CheckpointError: If it holds something else, such as a distilled student.
+  """
+  missing = [name for name in _INP_FORMER_FIELDS if name not in saved]
+  if missing:
+    raise CheckpointError(
+      f"The checkpoint {path} is not that of an INP-Former: its record lacks "
+      f"{', '.join(missing)}. Name the workdir of a training run, or of a "
+      "converted checkpoint."
+    )
 
 
 def require_same_model(

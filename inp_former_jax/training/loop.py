@@ -61,10 +61,7 @@ def start_or_resume(
   initialise: Callable[[], State],
   total_steps: int,
 ) -> tuple[int, State]:
-  """Finds out where to start.
-
-  In this order: (1) the newest checkpoint, which must be of the same run;
-  (2) the beginning.
+  """Finds out where to start: at the newest checkpoint, or at the beginning.
 
   Args:
     checkpointer: The run's checkpoints.

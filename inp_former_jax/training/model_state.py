@@ -102,8 +102,8 @@ def create(
     The model, its encoder loaded.
 
   Raises:
-    FileNotFoundError, ValueError: If the encoder's weights cannot be had, see
-      `pretrained.load_encoder`; or a setting is unknown.
+    FileNotFoundError, ValueError: If the encoder's weights cannot be found or
+      read, see `pretrained.load_encoder`; or a setting is unknown.
   """
   graphdef, trainable, frozen = _abstract(settings)
   weights = pretrained.load_encoder(

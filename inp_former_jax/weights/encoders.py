@@ -20,6 +20,8 @@ class EncoderSpec:
     hub_id: Repository with its weights on the Hugging Face Hub; empty if it
       has none.
     url: Address of the original PyTorch file; empty if there is none.
+    url_sha256: Checksum of that file, in hex; empty if it is not known, so
+      that the first download is trusted.
     bundled_file: Name of its file among this package's assets; empty for all
       but the demo's encoder.
     bundled_sha256: Checksum of that file, in hex.
@@ -34,6 +36,7 @@ class EncoderSpec:
   num_registers: int = 0
   hub_id: str = ""
   url: str = ""
+  url_sha256: str = ""
   bundled_file: str = ""
   bundled_sha256: str = ""
   licence: str = ""

@@ -15,8 +15,8 @@ from inp_former_jax.weights.headers import (
   SUFFIXES,
   Header,
   check_suffix,
+  errors_name_the_file,
   load_torch,
-  naming_damage,
   read_headers,
 )
 from inp_former_jax.weights.quantisation import dequantise
@@ -51,11 +51,11 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     ImportError: A PyTorch file without PyTorch.
   """
   path = pathlib.Path(path)
-  with naming_damage(path) as suffix:
+  with errors_name_the_file(path) as suffix:
     if suffix in (".pth", ".pt"):
       return _read_torch(path)
   headers = read_headers(path)
-  with naming_damage(path):
+  with errors_name_the_file(path):
     if suffix == ".npz":
       return dequantise(_read_npz(path, headers))
     return dequantise(_read_safetensors(path, headers))

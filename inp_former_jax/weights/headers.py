@@ -87,7 +87,7 @@ def read_headers(path: pathlib.Path) -> dict[str, Header]:
     OSError: It does not exist or may not be read.
     ImportError: A PyTorch file without PyTorch.
   """
-  with naming_damage(path) as suffix:
+  with errors_name_the_file(path) as suffix:
     if suffix == ".npz":
       return _npz_headers(path)
     if suffix == ".safetensors":
@@ -99,7 +99,7 @@ def read_headers(path: pathlib.Path) -> dict[str, Header]:
 
 
 @contextlib.contextmanager
-def naming_damage(path: pathlib.Path) -> Iterator[str]:
+def errors_name_the_file(path: pathlib.Path) -> Iterator[str]:
   """Errors of parsers become a ValueError that names the file.
 
   Args:

@@ -158,7 +158,13 @@ def fetch(name: str, source: str) -> EncoderFile:
     ImportError: An original file, and no PyTorch to read it.
   """
   fetch_from = {HUGGING_FACE: _fetch_hub, ORIGINAL: _fetch_original}[source]
-  url = describe_sources(name)[source]
+  addresses = describe_sources(name)
+  if source not in addresses:
+    raise FileNotFoundError(
+      f"The encoder {name} has no weights at the source {source!r}; it has "
+      f"them at {', '.join(addresses)}."
+    )
+  url = addresses[source].split(" ")[0]
   try:
     return fetch_from(name)
   except (checksums.ChangedFileError, ImportError):
@@ -180,7 +186,7 @@ def _remedy(name: str, url: str, error: Exception) -> str:
   return (
     f"The weights of the encoder {name} are not on this machine. {found}\n"
     "Try again with a connection, or fetch by hand one of\n"
-    f"{listing} (needs the extra `convert`)\n"
+    f"{listing}\n"
     f"and import it: {_COMMAND} import {name} FILE\n"
     "or pass its path: --config.model.encoder_weights=FILE. A random "
     "encoder serves tests only: --config.model.encoder_weights=random."
@@ -188,7 +194,7 @@ def _remedy(name: str, url: str, error: Exception) -> str:
 
 
 def describe_sources(name: str) -> dict[str, str]:
-  """Source -> address of the encoder's file there.
+  """Source -> address of the encoder's file there, and what it needs.
 
   Args:
     name: Such as `dinov2reg_vit_base_14`.
@@ -198,9 +204,12 @@ def describe_sources(name: str) -> dict[str, str]:
   """
   import huggingface_hub
 
-  spec = published(name)
-  hub = huggingface_hub.hf_hub_url(spec.hub_id, _HUB_FILE)
-  return {HUGGING_FACE: hub, ORIGINAL: spec.url}
+  spec, addresses = published(name), {}
+  if spec.hub_id:
+    addresses[HUGGING_FACE] = huggingface_hub.hf_hub_url(spec.hub_id, _HUB_FILE)
+  if spec.url:
+    addresses[ORIGINAL] = f"{spec.url} (needs the extra `convert`)"
+  return addresses
 
 
 def _fetch_hub(name: str) -> EncoderFile:
@@ -240,7 +249,10 @@ def _fetch_original(name: str) -> EncoderFile:
       "pip install 'inp-former-jax[convert]'. The file of the Hugging Face "
       'Hub needs nothing more: --config.model.encoder_weights="".'
     )
-  record = download.download_file(published(name).url, path)
+  spec = published(name)
+  record = download.download_file(
+    spec.url, path, sha256=spec.url_sha256 or None
+  )
   return EncoderFile(path, record.sha256)
 
 

@@ -10,7 +10,12 @@ from inp_former_jax import evaluate, train
 from inp_former_jax.training import checkpoint
 from inp_former_jax.weights import files
 from tests.conftest import GOLDENS
-from weights_conversion import inp_former, inp_former_names, verify
+from weights_conversion import (
+  inp_former,
+  inp_former_names,
+  official_checkpoints,
+  verify,
+)
 
 PARAMS = ["tiny_reg4_params.npz", "tiny_noreg_params.npz"]
 
@@ -28,7 +33,7 @@ def round_trip(request, tmp_path_factory):
   """An official file's arrays, and the workdir it was converted to."""
   source = GOLDENS / request.param
   workdir = tmp_path_factory.mktemp("converted") / "run"
-  inp_former.to_flax(source, workdir)
+  official_checkpoints.to_flax(source, workdir)
   return files.read_arrays(source), workdir
 
 
@@ -36,7 +41,7 @@ def round_trip(request, tmp_path_factory):
 def test_round_trip_is_bit_exact(round_trip, tmp_path, suffix):
   arrays, workdir = round_trip
   target = tmp_path / f"model{suffix}"
-  assert inp_former.to_torch(workdir, target) == 0
+  assert official_checkpoints.to_torch(workdir, target) == 0
   found = files.read_arrays(target)
   if suffix == ".safetensors":  # its keys are sorted by the format
     arrays = {key: arrays[key] for key in found}
@@ -46,8 +51,8 @@ def test_round_trip_is_bit_exact(round_trip, tmp_path, suffix):
 def test_pth_round_trip_is_bit_exact(tmp_path):
   torch = pytest.importorskip("torch")
   source = GOLDENS / "tiny_reg4_model.pth"
-  inp_former.to_flax(source, tmp_path / "run")
-  inp_former.to_torch(tmp_path / "run", tmp_path / "model.pth")
+  official_checkpoints.to_flax(source, tmp_path / "run")
+  official_checkpoints.to_torch(tmp_path / "run", tmp_path / "model.pth")
   expected = torch.load(source, weights_only=True)
   found = torch.load(tmp_path / "model.pth", weights_only=True)
   assert list(found) == list(expected)
@@ -85,7 +90,7 @@ def test_converted_checkpoint_scores_a_folder(dataset_root, capsys):
 def test_converted_checkpoint_evaluates_and_trains_on(
   config, tmp_path, dataset_root
 ):
-  inp_former.to_flax(GOLDENS / "tiny_reg4_params.npz", tmp_path)
+  official_checkpoints.to_flax(GOLDENS / "tiny_reg4_params.npz", tmp_path)
   config.data.categories = ("washer",)
   config.steps = 2
   config.model.encoder = "dinov2reg_vit_nano_14"
@@ -102,7 +107,7 @@ def test_converted_checkpoint_evaluates_and_trains_on(
   ]
   assert len(losses) == 2
   # The trained checkpoint goes back as well, with the encoder untouched.
-  inp_former.to_torch(tmp_path, tmp_path / "model.npz")
+  official_checkpoints.to_torch(tmp_path, tmp_path / "model.npz")
   found = files.read_arrays(tmp_path / "model.npz")
   original = files.read_arrays(GOLDENS / "tiny_reg4_params.npz")
   assert list(found) == list(original)
@@ -112,7 +117,7 @@ def test_converted_checkpoint_evaluates_and_trains_on(
 
 
 def test_another_encoder_is_refused(config, tmp_path):
-  inp_former.to_flax(GOLDENS / "tiny_noreg_params.npz", tmp_path)
+  official_checkpoints.to_flax(GOLDENS / "tiny_noreg_params.npz", tmp_path)
   config.model.encoder_weights = ""
   config.model.encoder = "dinov2_vit_nano_14"
   config.model.num_prototypes = 5

@@ -10,9 +10,9 @@ import pytest
 from inp_former_jax import train
 from inp_former_jax.data.transforms import Preprocessing, load_image
 from inp_former_jax.inference import record_batches, trained
-from inp_former_jax.training.checkpoint import CheckpointError
+from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
 from tests.conftest import GOLDENS, tiny_config
-from weights_conversion import inp_former
+from weights_conversion import official_checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def model(run) -> trained.TrainedModel:
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("converted")
-  inp_former.to_flax(GOLDENS / "tiny_noreg_params.npz", workdir)
+  official_checkpoints.to_flax(GOLDENS / "tiny_noreg_params.npz", workdir)
   return workdir
 
 
@@ -76,6 +76,17 @@ def test_another_model_than_expected_is_refused(run):
 def test_a_folder_without_checkpoints_is_refused(tmp_path):
   with pytest.raises(CheckpointError, match="No checkpoint in .*nowhere"):
     trained.load(tmp_path / "nowhere")
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+  state = {"x": np.zeros(2, "f4")}
+  identity = {"student": {"encoder": "dinov2_vit_tiny_14"}, "seed": 1}
+  with Checkpointer(tmp_path / "checkpoints", identity) as checkpointer:
+    checkpointer.save(3, state, state, {"next_batch": 3})
+  with pytest.raises(CheckpointError, match="not that of an INP-Former.*model"):
+    trained.load(tmp_path)
+  with pytest.raises(CheckpointError, match="not that of an INP-Former"):
+    official_checkpoints.to_torch(tmp_path, tmp_path / "model.npz")
 
 
 def test_a_converted_checkpoint_brings_its_encoder(converted):

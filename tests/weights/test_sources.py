@@ -246,6 +246,27 @@ def test_where_names_both_addresses(cache, capsys):
   assert HUB_PATH.format("small", "main") in output
 
 
+def test_a_source_that_an_encoder_lacks_is_named(monkeypatch, capsys):
+  no_original = dataclasses.replace(ENCODERS[SMALL], url="")
+  monkeypatch.setitem(ENCODERS, SMALL, no_original)
+  with pytest.raises(FileNotFoundError, match="'original'.*huggingface"):
+    sources.fetch(SMALL, "original")
+  command.main(["where", SMALL])
+  assert "original" not in capsys.readouterr().out
+
+
+def test_a_known_checksum_of_the_original_is_required(server, monkeypatch):
+  pytest.importorskip("torch")
+  known = dataclasses.replace(ENCODERS[SMALL], url_sha256="0" * 64)
+  monkeypatch.setitem(ENCODERS, SMALL, known)
+  monkeypatch.setattr("time.sleep", lambda seconds: None)
+  path = "/dinov2/dinov2_vits14/dinov2_vits14_reg4_pretrain.pth"
+  server.files[path] = b"weights"
+  with pytest.raises(download.DownloadError, match=SMALL):
+    sources.fetch(SMALL, "original")
+  assert sources.find_cached(SMALL) is None
+
+
 def test_unreachable_original_says_what_to_do(monkeypatch):
   pytest.importorskip("torch")
   skip_waits(monkeypatch)

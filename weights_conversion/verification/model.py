@@ -134,7 +134,7 @@ def check_losses(compare: Comparison) -> Iterator[Result]:
   for key in compare.reference:
     match = re.fullmatch(r"sm_(?:only|gamma(\d+))/grad_de_(\d)", key)
     if match:
-      gamma = 3.0 if match[1] is None else float(match[1])
+      gamma = losses.GAMMA if match[1] is None else float(match[1])
       grads = jax.grad(losses.soft_mining_loss, argnums=1)(
         output.encoder_groups, output.decoder_groups, gamma
       )

@@ -12,7 +12,7 @@ from inp_former_jax.data.layouts.tree import EXTENSIONS
 from inp_former_jax.inference import trained
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.weights import files
-from weights_conversion import inp_former
+from weights_conversion.official_checkpoints import to_flax
 from weights_conversion.verification.comparison import Comparison, Result
 from weights_conversion.verification.model import check_model
 
@@ -35,7 +35,7 @@ def converted(model_file: pathlib.Path) -> TrainedModel:
     ValueError: If the file does not fit; every mismatch is named.
   """
   with tempfile.TemporaryDirectory() as folder:
-    inp_former.to_flax(model_file, pathlib.Path(folder))
+    to_flax(model_file, pathlib.Path(folder))
     return trained.load(folder)
 
 
