@@ -156,6 +156,11 @@ def test_first_line_says_in_a_sentence_what_the_module_is_for(module):
   assert text.count("\n") <= MAX_LINES, f"{module} is too long"
 
 
+def test_no_test_file_is_too_long():
+  for path in (ROOT / "tests").rglob("*.py"):
+    assert path.read_text().count("\n") <= MAX_LINES, f"{path} is too long"
+
+
 def test_the_old_near_synonyms_are_gone():
   names = {path.stem for path in sources().values()}
   gone = {"predict", "predictions", "unlabelled", "folders", "listings"}

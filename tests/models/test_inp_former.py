@@ -15,7 +15,7 @@ from inp_former_jax.models.inp_former import INPFormer
 from inp_former_jax.training import losses
 from inp_former_jax.weights import files
 from tests.conftest import GOLDENS
-from weights_conversion.inp_former import load_model
+from weights_conversion.inp_former_names import load_model
 
 TINY = vit.VARIANTS["nano"]
 SHORT = vit.Variant(width=48, depth=2, num_heads=3, target_blocks=(0, 1))
@@ -325,18 +325,6 @@ def test_images_of_a_batch_do_not_see_each_other(model):
   for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True):
     np.testing.assert_array_equal(a[0], b[0])
     assert jnp.abs(a[1] - b[1]).max() > 1e-3
-
-
-def test_inp_distance_is_that_to_the_nearest_inp():
-  fused, inps = random_tokens(5, 1), random_tokens(4, 2)
-  f, p = (np.asarray(a, np.float64) for a in (fused, inps))
-  f /= np.linalg.norm(f, axis=-1, keepdims=True)
-  p /= np.linalg.norm(p, axis=-1, keepdims=True)
-  expected = (1 - f @ p.swapaxes(1, 2)).min(axis=-1)
-  distance = model_lib.inp_distance(fused, inps)
-  np.testing.assert_allclose(distance, expected, atol=1e-6)
-  own = model_lib.inp_distance(fused, jnp.concatenate([inps, 2 * fused], 1))
-  np.testing.assert_allclose(own, 0, atol=1e-6)
 
 
 def test_coherence_reaches_prototypes_and_extractor_alone(model):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from inp_former_jax import sharding
 from inp_former_jax.models import vit
 from inp_former_jax.weights import files, pretrained
 from inp_former_jax.weights.encoders import get_encoder
@@ -341,14 +340,3 @@ def test_pth_without_torch_says_what_to_install(tmp_path, monkeypatch):
   path.write_bytes(b"anything")
   with pytest.raises(ImportError, match=r"inp-former-jax\[convert\]"):
     load(path)
-
-
-def test_place_gives_arrays_on_the_mesh(tmp_path, arrays):
-  state = load(save(tmp_path, arrays)).state
-  mesh = sharding.make_mesh()
-  placed = pretrained.place(state, sharding.parameter_shardings(mesh, state))
-  for ours, host in zip(
-    jax.tree.leaves(placed), jax.tree.leaves(state), strict=True
-  ):
-    assert isinstance(ours, jax.Array) and ours.sharding.mesh == mesh
-    np.testing.assert_array_equal(ours, host)

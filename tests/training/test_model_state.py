@@ -1,0 +1,80 @@
+"""A model on a mesh: its encoder placed, the rest initialised."""
+
+import jax
+import numpy as np
+import pytest
+
+from inp_former_jax import sharding
+from inp_former_jax.models import inp_former
+from inp_former_jax.training import model_state
+from inp_former_jax.training.model_state import ModelSettings
+from inp_former_jax.weights import files, pretrained
+from tests.conftest import GOLDENS
+
+NANO = ModelSettings("dinov2reg_vit_nano_14")
+FEMTO = ModelSettings("dinov2_vit_femto_14")
+
+
+def create(settings, encoder_weights=pretrained.RANDOM, seed=1):
+  return model_state.create(
+    settings,
+    sharding.make_mesh(),
+    encoder_weights=encoder_weights,
+    seed=seed,
+  )
+
+
+def same(a, b) -> bool:
+  return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+def test_the_encoder_is_loaded_and_placed_on_the_mesh(tmp_path):
+  arrays = files.read_arrays(GOLDENS / "tiny_reg4_params.npz")
+  encoder = {
+    key.removeprefix("encoder."): value
+    for key, value in arrays.items()
+    if key.startswith("encoder.")
+  }
+  files.write_arrays(tmp_path / "encoder.npz", encoder)
+  state = create(NANO, str(tmp_path / "encoder.npz"))
+  assert state.encoder_sha256 == files.file_sha256(tmp_path / "encoder.npz")
+  leaves = jax.tree.leaves(state.frozen)
+  assert all(x.sharding.mesh == sharding.make_mesh() for x in leaves)
+  token = state.frozen["encoder"]["cls_token"].get_value()
+  np.testing.assert_array_equal(token, encoder["cls_token"])
+
+
+def test_the_seed_decides_the_initial_values():
+  first, again, other = create(FEMTO), create(FEMTO), create(FEMTO, seed=2)
+  assert same(first.initial_trainable(), again.initial_trainable())
+  assert same(first.frozen, again.frozen)
+  assert not same(first.initial_trainable(), other.initial_trainable())
+  assert not same(first.frozen, other.frozen)
+  # The parts are those of a model that is built whole.
+  _, trainable, frozen = inp_former.split(FEMTO.build(1))
+  for ours, whole in (
+    (first.initial_trainable(), trainable),
+    (first.frozen, frozen),
+  ):
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, whole
+    )
+
+
+def test_other_settings_are_another_model():
+  fewer = ModelSettings(FEMTO.encoder, num_prototypes=3)
+  shape = create(fewer).abstract_trainable["prototypes"].get_value().shape
+  assert shape == (1, 3, 24)
+
+
+def test_an_unknown_dtype_is_named():
+  with pytest.raises(ValueError, match="'float8'; it can be float32, bfloat16"):
+    create(ModelSettings(FEMTO.encoder, dtype="float8"))
+
+
+def test_a_converted_checkpoint_brings_its_encoder(tmp_path):
+  own = tmp_path / model_state.CONVERTED_ENCODER
+  assert model_state.encoder_source("", tmp_path) == ""
+  own.touch()
+  assert model_state.encoder_source("", tmp_path) == str(own)
+  assert model_state.encoder_source("random", tmp_path) == "random"
