@@ -166,6 +166,7 @@ def test_bad_settings(config, tmp_path, field, value, error, message):
     distill(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_other_views_in_a_used_workdir_are_refused(config, tmp_path):
   config.steps, config.student.initial = 1, "random"
   distill(config, tmp_path / "run")

@@ -234,7 +234,7 @@ def test_ablations_train(config, tmp_path):
 
 def test_loss_that_is_not_finite_stops_the_run(config, tmp_path):
   config.optimizer.peak_learning_rate = 1e30
-  config.steps = 12
+  config.steps = 4
   config.checkpoint.every_steps = 1
   with pytest.raises(FloatingPointError, match="peak_learning_rate"):
     train.train_and_evaluate(config, tmp_path)

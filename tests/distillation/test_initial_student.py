@@ -64,7 +64,7 @@ def explained(student, teacher, train, test):
 @pytest.mark.parametrize(
   "blocks, registers",
   [
-    (4, (0, 4)),
+    (2, (0, 4)),
     pytest.param(10, (0, 4), marks=pytest.mark.slow),
     pytest.param(10, (0, 0), marks=pytest.mark.slow),
     pytest.param(10, (4, 4), marks=pytest.mark.slow),
