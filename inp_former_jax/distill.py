@@ -93,9 +93,7 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
   statistics = targets[TRAIN].statistics()
 
   # 2. Student, optimizer, and the compiled functions.
-  total_steps = config.steps or config.epochs * loader.steps_per_epoch(
-    len(targets[TRAIN]), config.batch_size
-  )
+  total_steps = experiment.num_steps(config, len(targets[TRAIN]))
   build = functools.partial(_build, config, teacher.encoder.variant.width)
   graphdef, abstract = nnx.split(nnx.eval_shape(build))
   schedule = experiment.make_schedule(config, total_steps)

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from inp_former_jax.atomic import replacing
-from inp_former_jax.data import few_shot, mixing
+from inp_former_jax.data import few_shot, loader, mixing
 from inp_former_jax.data.demo import parts
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.layouts import registry
@@ -175,6 +175,27 @@ def create_model(
   return model_state.create(
     model_settings(config), mesh, encoder_weights=source, seed=config.seed
   )
+
+
+def num_steps(config: ConfigDict, num_examples: int) -> int:
+  """Steps of a whole run: `config.steps`, or else `config.epochs`.
+
+  Args:
+    config: The run's config; `steps`, `epochs` and the batch size are read.
+    num_examples: Number of examples in an epoch.
+
+  Raises:
+    ValueError: If they make no step.
+  """
+  total = config.steps or config.epochs * loader.steps_per_epoch(
+    num_examples, config.batch_size
+  )
+  if total < 1:
+    raise ValueError(
+      f"config.steps={config.steps} and config.epochs={config.epochs} make no "
+      "training step; set one of them above 0."
+    )
+  return total
 
 
 def make_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:

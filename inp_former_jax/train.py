@@ -17,19 +17,6 @@ from inp_former_jax.training import checkpoint, loop
 from inp_former_jax.training.train_step import make_train_step
 
 
-def num_steps(config: ConfigDict, num_records: int) -> int:
-  """Steps of the whole run: `config.steps`, or else `config.epochs`."""
-  total = config.steps or config.epochs * loader.steps_per_epoch(
-    num_records, config.batch_size
-  )
-  if total < 1:
-    raise ValueError(
-      f"config.steps={config.steps} and config.epochs={config.epochs} make no "
-      "training step; set one of them above 0."
-    )
-  return total
-
-
 def train_and_evaluate(
   config: ConfigDict, workdir: str | os.PathLike
 ) -> Evaluation:
@@ -59,7 +46,7 @@ def train_and_evaluate(
   experiment.log_shots(config, dataset, workdir)
   augmented = config.data.shots > 0
   ways = len(AUGMENTATIONS) if augmented else 1
-  total_steps = num_steps(config, ways * len(dataset.train))
+  total_steps = experiment.num_steps(config, ways * len(dataset.train))
   batches = loader.training_batches(
     dataset.train,
     preprocessing,

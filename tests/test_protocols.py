@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from inp_former_jax import protocols, train
+from inp_former_jax import experiment, protocols, train
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.training.checkpoint import CheckpointError
 from tests.data.layouts import layout_trees
@@ -80,7 +80,7 @@ def test_few_shot_trains_on_what_it_logs(config, tmp_path):
   assert set(result.categories) == {"bolt", "nut"}
   # An epoch passes over 2 x 2 images in 22 ways.
   config.steps, config.epochs = 0, 1
-  assert train.num_steps(config, 22 * 4) == 22
+  assert experiment.num_steps(config, 22 * 4) == 22
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -94,19 +94,7 @@ def prepare_targets(
     per_view = 3 * size**2 + 2 * 2 * patches * variant.width
     total = per_view * sum(len(v) for v in views.values())
     checkpoint.prepare_workdir(workdir, total + 500_000_000)
-  graphdef, state = nnx.split(teacher.encoder)
-  batch_sharding = sharding.batch_sharding(mesh)
-
-  @jax.jit
-  def answer(state, images):
-    return encoder_groups(
-      nnx.merge(graphdef, state), transforms.normalise(images)
-    )
-
-  def ask(images: np.ndarray) -> np.ndarray:
-    batch = sharding.to_global(images, batch_sharding)
-    return np.asarray(answer(state, batch))
-
+  ask = _make_ask(teacher.encoder, mesh)
   return {
     split: compute_targets(
       views[split],
@@ -124,6 +112,26 @@ def prepare_targets(
     )
     for split in views
   }
+
+
+def _make_ask(
+  encoder: vit.VisionTransformer, mesh: Mesh
+) -> Callable[[np.ndarray], np.ndarray]:
+  """A function: images uint8 (B, S, S, 3) -> the encoder's groups."""
+  graphdef, state = nnx.split(encoder)
+  batch_sharding = sharding.batch_sharding(mesh)
+
+  @jax.jit
+  def answer(state, images):
+    return encoder_groups(
+      nnx.merge(graphdef, state), transforms.normalise(images)
+    )
+
+  def ask(images: np.ndarray) -> np.ndarray:
+    batch = sharding.to_global(images, batch_sharding)
+    return np.asarray(answer(state, batch))
+
+  return ask
 
 
 def _report(split: str, count: int, done: int) -> None:

@@ -164,7 +164,7 @@ def fetch(name: str, source: str) -> EncoderFile:
       f"The encoder {name} has no weights at the source {source!r}; it has "
       f"them at {', '.join(addresses)}."
     )
-  url = addresses[source].split(" ")[0]
+  url = addresses[source]
   try:
     return fetch_from(name)
   except (checksums.ChangedFileError, ImportError):
@@ -182,7 +182,10 @@ def _remedy(name: str, url: str, error: Exception) -> str:
     cause = error.__cause__ or error
     reason = str(cause).strip().split("\n")[0] or type(cause).__name__
     found = f"{url} cannot be downloaded: {reason}"
-  listing = "\n".join(f"  {s}" for s in describe_sources(name).values())
+  listing = "\n".join(
+    f"  {address}{' (needs the extra `convert`)' if source == ORIGINAL else ''}"
+    for source, address in describe_sources(name).items()
+  )
   return (
     f"The weights of the encoder {name} are not on this machine. {found}\n"
     "Try again with a connection, or fetch by hand one of\n"
@@ -194,7 +197,7 @@ def _remedy(name: str, url: str, error: Exception) -> str:
 
 
 def describe_sources(name: str) -> dict[str, str]:
-  """Source -> address of the encoder's file there, and what it needs.
+  """Source -> address of the encoder's file there.
 
   Args:
     name: Such as `dinov2reg_vit_base_14`.
@@ -208,7 +211,7 @@ def describe_sources(name: str) -> dict[str, str]:
   if spec.hub_id:
     addresses[HUGGING_FACE] = huggingface_hub.hf_hub_url(spec.hub_id, _HUB_FILE)
   if spec.url:
-    addresses[ORIGINAL] = f"{spec.url} (needs the extra `convert`)"
+    addresses[ORIGINAL] = spec.url
   return addresses
 
 
