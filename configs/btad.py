@@ -6,9 +6,8 @@ python -m inp_former_jax.main --config=configs/btad.py --workdir=DIR \
 Options, e.g. btad.py:single_class or btad.py:few_shot,shots=2: options.py.
 """
 
+from inp_former_jax.configs import common, options
 from ml_collections import ConfigDict
-
-from configs import common, options
 
 
 def get_config(arguments: str = "") -> ConfigDict:

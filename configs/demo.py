@@ -3,9 +3,8 @@
 python -m inp_former_jax.main --config=configs/demo.py --workdir=workdir/demo
 """
 
+from inp_former_jax.configs import common
 from ml_collections import ConfigDict
-
-from configs import common
 
 
 def get_config() -> ConfigDict:

@@ -8,9 +8,8 @@ Any layouts can be mixed so. `--config.data.sampling=dataset` draws from all
 data sets alike; the default, as in the paper, from all images alike.
 """
 
+from inp_former_jax.configs import common, options
 from ml_collections import ConfigDict
-
-from configs import common, options
 
 
 def get_config(arguments: str = "") -> ConfigDict:

@@ -8,9 +8,8 @@ Nothing is trained: a patch is the more anomalous the farther it is from the
 nearest INP of its own image.
 """
 
+from inp_former_jax.configs import common, options
 from ml_collections import ConfigDict
-
-from configs import common, options
 
 
 def get_config(arguments: str = "") -> ConfigDict:

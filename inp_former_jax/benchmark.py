@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from absl import flags
 from jax.sharding import Mesh
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from inp_former_jax import command_line, experiment, sharding
 from inp_former_jax.inference import trained
@@ -197,9 +197,8 @@ def _run(config: ConfigDict) -> None:
 
 
 if __name__ == "__main__":
-  _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file; --config.FIELD=VALUE overrides a field."
-  )
+  _CONFIG = command_line.define_config()
+  flags.adopt_module_key_flags(command_line)
   _ENCODERS = flags.DEFINE_list(
     "encoders", [], "Names of encoders; by default that of the config."
   )
@@ -208,5 +207,4 @@ if __name__ == "__main__":
   )
   _ROUNDS = flags.DEFINE_integer("rounds", 5, "Measurements of each.", 1)
   _SECONDS = flags.DEFINE_float("seconds", 3.0, "Least length of one.")
-  flags.mark_flag_as_required("config")
   command_line.run(main)

@@ -1,4 +1,4 @@
-"""Model over the test set -> named metrics per category."""
+"""Runs a model over the test set and computes the metrics per category."""
 
 import os
 import pathlib
@@ -21,29 +21,30 @@ from inp_former_jax.evaluation.results import (
   source_means,
 )
 from inp_former_jax.evaluation.submission import write_predictions
+from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
 from inp_former_jax.inference.record_batches import predict_records
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.training import checkpoint
+from inp_former_jax.training.progress import announce
 
 
 def evaluate(
   model: TrainedModel, dataset: Dataset, config: ConfigDict
 ) -> Evaluation:
-  """Runs a model over all test images.
+  """Runs a model over all test images and computes its metrics.
 
   Args:
-    model: The model, with the preprocessing of its images. All processes of
-      its mesh call this.
-    dataset: The data set; its test records are evaluated, those of a category
-      together.
-    config: The run's config; `evaluation` and `data` are read.
+    model: The model. All processes of its mesh call this function.
+    dataset: The data set whose test records are evaluated, one category after
+      the other.
+    config: The config of the run; `evaluation` and `data` are read.
 
   Returns:
-    The metrics, equal on all processes; without test images there are none.
+    The metrics, equal on all processes; none if there are no test images.
 
   Raises:
-    DataError: If a file cannot be read; it is named.
+    DataError: If a file cannot be read.
   """
   records = dataset.test_by_category()
   if not records:
@@ -106,7 +107,7 @@ def _category_result(
 def _sample_metrics(
   samples: Sequence[str], labels: np.ndarray, scores: np.ndarray
 ) -> dict[str, float]:
-  """Metrics of objects seen in several views: the largest score counts."""
+  """Metrics of objects seen in several views, scored by the highest one."""
   _, sample = np.unique(samples, return_inverse=True)
   sample_labels = np.zeros(sample.max() + 1, labels.dtype)
   sample_scores = np.full(len(sample_labels), -np.inf, scores.dtype)
@@ -117,13 +118,13 @@ def _sample_metrics(
 
 
 def check_settings(config: ConfigDict) -> None:
-  """Checks `config.evaluation` before a long training.
+  """Checks the fields of `config.evaluation`, before a long training.
 
   Args:
-    config: The run's config.
+    config: The config of the run.
 
   Raises:
-    ValueError: A field is out of range; named.
+    ValueError: If a field is out of range.
   """
   settings = config.evaluation
   for name, sound, expected in (
@@ -145,22 +146,23 @@ def check_settings(config: ConfigDict) -> None:
       )
 
 
+@naming_fields
 def evaluate_checkpoint(
   config: ConfigDict, workdir: str | os.PathLike
 ) -> Evaluation:
   """Evaluates the newest checkpoint of a workdir and writes the results.
 
   Args:
-    config: Of the run that trained; fields that do not touch the model or
+    config: The config of the run; fields that change neither the model nor
       the size of its input may differ.
-    workdir: Of that run.
+    workdir: The folder of the run.
 
   Returns:
     The metrics of the test set.
 
   Raises:
-    CheckpointError: There is no checkpoint, or one of another model.
-    DataError: The data set, or one of its files; named.
+    CheckpointError: If there is no checkpoint, or only one of another model.
+    DataError: If the data set, or one of its files, cannot be used.
   """
   check_settings(config)
   experiment.preprocessing(config)  # checks the sizes
@@ -172,7 +174,8 @@ def evaluate_checkpoint(
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   mesh = sharding.make_mesh(**config.mesh)
   dataset = experiment.read_dataset(config, workdir)
-  require_test_images(dataset)
+  require_test_images(dataset, config.data.layout)
+  announce(f"Loading the newest checkpoint of {trained_in} ...")
   model = trained.load(
     trained_in,
     mesh,
@@ -182,6 +185,9 @@ def evaluate_checkpoint(
     size=config.evaluation.size,
     top_fraction=config.evaluation.top_fraction,
     zero_shot=zero_shot,
+  )
+  announce(
+    f"Evaluating step {model.step} on {len(dataset.test)} test images ..."
   )
   result = evaluate(model, dataset, config)
   write_report(result, config, workdir)
@@ -204,10 +210,25 @@ def _zero_shot_source(config: ConfigDict) -> pathlib.Path:
   return pathlib.Path(config.zero_shot_checkpoint).expanduser().absolute()
 
 
-def require_test_images(dataset: Dataset) -> None:
-  """Raises DataError if there is nothing to evaluate."""
-  if not dataset.test:
-    raise DataError(
-      f"{dataset.name} has no test images. Put some into "
-      "<category>/test/good and <category>/test/<defect>."
+def require_test_images(dataset: Dataset, layout: str = "") -> None:
+  """Makes sure that there is something to evaluate on.
+
+  Args:
+    dataset: The data set of the run.
+    layout: Its layout, to advise where test images go.
+
+  Raises:
+    DataError: If there are no test images.
+  """
+  if dataset.test:
+    return
+  if layout == "folder":
+    advice = (
+      "The model is trained on normal images alone, which is fine. To "
+      "measure it, put defective images into defect/ beside normal/ (masks "
+      "into mask/, if there are any), and normal ones that it has not seen "
+      "into test_normal/."
     )
+  else:
+    advice = "Put some into <category>/test/good and <category>/test/<defect>."
+  raise DataError(f"{dataset.name} has no test images. {advice}")

@@ -1,4 +1,4 @@
-"""A config -> what a run needs: data, model, optimizer, identity."""
+"""Makes what a run needs of its config: data, model, optimizer, identity."""
 
 import functools
 import hashlib
@@ -28,19 +28,36 @@ from inp_former_jax.training.progress import TrainingLog
 from inp_former_jax.weights.encoders import get_encoder
 
 
-def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
-  """Reads the records of `config.data`.
+def check_seed(config: ConfigDict) -> None:
+  """Checks `config.seed`.
 
   Args:
-    config: The run's config.
-    workdir: Where the demo data set is written if no root is given.
-
-  Returns:
-    Train and test records; in few-shot training those drawn.
+    config: The config of a run.
 
   Raises:
-    DataError: The layout is unknown, the folder does not hold it, or a
-      category has fewer images than shots.
+    ValueError: If the seed is below 0 or does not fit into 32 bits.
+  """
+  if not 0 <= config.seed < 2**32:
+    raise ValueError(
+      f"config.seed is {config.seed}; expected a whole number from 0 to "
+      f"{2**32 - 1}."
+    )
+
+
+def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
+  """Reads the records of the data set that `config.data` names.
+
+  Args:
+    config: The config of the run.
+    workdir: The folder that the demo data set is written to if no root is
+      given.
+
+  Returns:
+    The records. In few-shot training, the training records are those drawn.
+
+  Raises:
+    DataError: If the layout is unknown, the folder does not have this layout,
+      or a category has fewer images than shots.
   """
   data = config.data
   if data.tfds and data.sources:
@@ -83,15 +100,29 @@ def _read_layout(
   )
 
 
+def describe(dataset: Dataset) -> str:
+  """Tells the user in a line how many images there are.
+
+  Args:
+    dataset: The data set of a run.
+  """
+  categories = len(dataset.categories)
+  return (
+    f"{dataset.name}: {categories} "
+    f"{'category' if categories == 1 else 'categories'}, "
+    f"{len(dataset.train):,} images to train on, {len(dataset.test):,} to test."
+  )
+
+
 def log_shots(
   config: ConfigDict, dataset: Dataset, workdir: pathlib.Path
 ) -> None:
-  """Writes few_shot.json: the images drawn, by category.
+  """Writes few_shot.json, the images drawn of each category.
 
   Args:
-    config: The run's config; without shots nothing is written.
-    dataset: As `read_dataset` gives it.
-    workdir: Of the run.
+    config: The config of the run; nothing is written without shots.
+    dataset: The data set that `read_dataset` returned.
+    workdir: The folder of the run.
   """
   if not config.data.shots or jax.process_index() != 0:
     return
@@ -105,10 +136,10 @@ def log_shots(
 
 
 def preprocessing(config: ConfigDict) -> Preprocessing:
-  """Sizes of the images of a run.
+  """Returns the sizes to which a run resizes and crops its images.
 
   Args:
-    config: The run's config; `data` is read, and the encoder's name.
+    config: The config of the run; `data` and the encoder's name are read.
 
   Raises:
     ValueError: If the crop is larger than the resized image, or cannot be cut
@@ -126,10 +157,10 @@ def preprocessing(config: ConfigDict) -> Preprocessing:
 
 
 def reading(config: ConfigDict) -> Reading:
-  """How a run reads the images that it evaluates or predicts.
+  """Returns how a run reads the images that it evaluates or predicts.
 
   Args:
-    config: The run's config; `evaluation` and `data` are read.
+    config: The config of the run; `evaluation` and `data` are read.
   """
   return Reading(
     batch_size=config.evaluation.batch_size,
@@ -139,10 +170,10 @@ def reading(config: ConfigDict) -> Reading:
 
 
 def model_settings(config: ConfigDict) -> ModelSettings:
-  """Structure of the model of a run.
+  """Returns the settings that decide the structure of a run's model.
 
   Args:
-    config: The run's config; `model` is read.
+    config: The config of the run; `model` is read.
   """
   model = config.model
   return ModelSettings(
@@ -156,13 +187,14 @@ def model_settings(config: ConfigDict) -> ModelSettings:
 def create_model(
   config: ConfigDict, mesh: Mesh, workdir: pathlib.Path
 ) -> ModelState:
-  """Builds the model of a run on the mesh, its encoder loaded.
+  """Builds the model of a run on the mesh and loads its encoder.
 
   Args:
-    config: The run's config.
-    mesh: The devices its arrays go to.
-    workdir: Folder of the run. The `encoder.safetensors` that a converted
-      checkpoint brings along is the encoder if the config names no weights.
+    config: The config of the run.
+    mesh: The devices that its arrays are placed on.
+    workdir: The folder of the run. If the config names no weights and the
+      folder holds the `encoder.safetensors` of a converted checkpoint, that
+      is the encoder.
 
   Returns:
     The model; no device ever holds more than its shard.
@@ -178,14 +210,14 @@ def create_model(
 
 
 def num_steps(config: ConfigDict, num_examples: int) -> int:
-  """Steps of a whole run: `config.steps`, or else `config.epochs`.
+  """Returns the steps of a whole run, from `config.steps` or `config.epochs`.
 
   Args:
-    config: The run's config; `steps`, `epochs` and the batch size are read.
-    num_examples: Number of examples in an epoch.
+    config: The config of the run; `steps`, `epochs` and `batch_size` are read.
+    num_examples: The number of examples in an epoch.
 
   Raises:
-    ValueError: If they make no step.
+    ValueError: If there would be no step at all.
   """
   total = config.steps or config.epochs * loader.steps_per_epoch(
     num_examples, config.batch_size
@@ -199,7 +231,7 @@ def num_steps(config: ConfigDict, num_examples: int) -> int:
 
 
 def make_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
-  """The learning rate of a run; a warm-up takes at most a fifth of it."""
+  """Returns the learning rate of a run, with a warm-up of a fifth at most."""
   settings = config.optimizer
   return optimizer.warm_cosine(
     total_steps,
@@ -212,7 +244,7 @@ def make_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
 def make_optimizer(
   config: ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-  """The optimizer of `config.optimizer`."""
+  """Returns the optimizer that `config.optimizer` describes."""
   settings = config.optimizer
   return optimizer.make_optimizer(
     schedule,
@@ -231,14 +263,14 @@ def training_log(
   start: int,
   total_steps: int,
 ) -> TrainingLog:
-  """The log of a run.
+  """Returns the log of a run.
 
   Args:
-    config: The run's config; `log` is read, and the batch size.
-    workdir: Folder that the logs go to.
-    schedule: Learning rate of a step.
-    start: Steps already taken.
-    total_steps: Steps of the whole run.
+    config: The config of the run; `log` and `batch_size` are read.
+    workdir: The folder that the logs are written to.
+    schedule: The learning rate of each step.
+    start: The number of steps already taken.
+    total_steps: The number of steps of the whole run.
   """
   return TrainingLog(
     workdir,
@@ -254,16 +286,18 @@ def training_log(
 def identity(
   config: ConfigDict, dataset: Dataset, encoder_sha256: str
 ) -> dict[str, Any]:
-  """What a checkpoint belongs to, see `checkpoint.Checkpointer`.
+  """Returns what the checkpoints of a run belong to.
+
+  `checkpoint.Checkpointer` compares it when a run is resumed.
 
   Args:
-    config: The run's config.
-    dataset: Its training images count by category and name, so that the
-      folder may move but not change.
-    encoder_sha256: Of the encoder's file.
+    config: The config of the run.
+    dataset: Its data set. Training images are told apart by category and name,
+      so that their folder may move but not change.
+    encoder_sha256: The checksum of the encoder's file, in hex.
 
   Returns:
-    The config as a nested dict, with `encoder` and `training_images`.
+    The config as a nested dict, with `encoder` and `training_images` added.
   """
   names = sorted(f"{r.category}/{r.image.name}" for r in dataset.train)
   digest = hashlib.sha256("\n".join(names).encode()).hexdigest()

@@ -1,4 +1,11 @@
-"""Command line: python -m inp_former_jax.main --config=FILE --workdir=DIR."""
+"""Trains, resumes and evaluates.
+
+python -m inp_former_jax.main --config=demo --workdir=workdir/demo
+python -m inp_former_jax.main --mode=eval --workdir=workdir/demo
+
+The first command trains and evaluates; started again, it resumes. The second
+one evaluates the newest checkpoint of the workdir as it was trained.
+"""
 
 import jax
 from absl import app, flags
@@ -6,14 +13,16 @@ from absl import app, flags
 from inp_former_jax import command_line
 
 _CONFIG, _WORKDIR = command_line.define_flags(
-  "Folder for checkpoints, logs and results."
+  "Folder for checkpoints, logs and results, e.g. --workdir=workdir/parts. A "
+  "run that was stopped is resumed from it."
 )
 flags.adopt_module_key_flags(command_line)
 _MODE = flags.DEFINE_enum(
   "mode",
   "train",
   ["train", "eval"],
-  "train (or resume) and evaluate; or evaluate the newest checkpoint.",
+  "train: train or resume, then evaluate. eval: evaluate the newest "
+  "checkpoint of the workdir.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
@@ -33,13 +42,19 @@ _PROCESS_ID = flags.DEFINE_integer(
 
 
 def main(argv: list[str]) -> None:
-  """Hands the flags over; what a user can mend is said in one line."""
+  """Calls the job that the flags ask for.
+
+  Args:
+    argv: The arguments that are not flags; expected to be the program alone.
+  """
   command_line.start(argv)
   given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
   if not _DISTRIBUTED.value and any(value is not None for value in given):
     raise app.UsageError(
       "--coordinator, --num_processes and --process_id need --distributed."
     )
+  # The libraries take some seconds; nothing may look as if it hung.
+  print("Loading Flax, Orbax and the data libraries ...", flush=True)
   if _DISTRIBUTED.value:
     jax.distributed.initialize(*given)
   # Imported late: the first use of a device must come after the line above.

@@ -1,14 +1,17 @@
-"""What a run does with its categories: one model for all, for each, or none."""
+"""Runs a protocol: one model for all categories, one for each, or zero-shot."""
 
 import os
+import pathlib
 from collections.abc import Callable
 
 import jax
 from ml_collections import ConfigDict
 
-from inp_former_jax import evaluate, experiment, train
+from inp_former_jax import config_files, evaluate, experiment, train
 from inp_former_jax.evaluation import report, results
+from inp_former_jax.field_names import naming_fields
 from inp_former_jax.training import checkpoint
+from inp_former_jax.training.progress import announce
 
 MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT = (
   "multi_class",
@@ -20,43 +23,58 @@ PROTOCOLS = (MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT)
 Run = Callable[[ConfigDict, str | os.PathLike], results.Evaluation]
 
 
+@naming_fields
 def train_and_evaluate(
   config: ConfigDict, workdir: str | os.PathLike
 ) -> results.Evaluation:
-  """Does what `config.protocol` says.
+  """Trains a model by the protocol of the config, and evaluates it.
 
   Args:
-    config: The run's config.
-    workdir: Folder for everything. Started again, the run goes on.
+    config: The config of the run, for example of `load_config("mvtec")`;
+      configs/common.py describes its fields.
+    workdir: Folder for checkpoints, logs and results. A run that was stopped
+      is resumed when it is started again with the same config and workdir,
+      and ends with the very parameters of an uninterrupted run.
 
   Returns:
-    The metrics of the test set.
+    The metrics of the test set; none if there are no test images.
 
   Raises:
-    ValueError: The protocol is unknown; or see `train.train_and_evaluate`.
+    DataError: If the data set, or one of its files, cannot be used.
+    CheckpointError: If the workdir cannot be written, or holds the checkpoint
+      of another run.
+    ValueError: If a field of the config has a value that cannot be used.
   """
   _check(config)
   if config.protocol == ZERO_SHOT:
-    return evaluate.evaluate_checkpoint(config, workdir)
+    result = evaluate.evaluate_checkpoint(config, workdir)
+    _record(config, workdir)
+    return result
   if config.protocol == SINGLE_CLASS:
-    return _each_category(train.train_and_evaluate, config, workdir)
+    result = _each_category(train.train_and_evaluate, config, workdir)
+    _record(config, workdir)
+    return result
   return train.train_and_evaluate(config, workdir)
 
 
+@naming_fields
 def evaluate_checkpoint(
   config: ConfigDict, workdir: str | os.PathLike
 ) -> results.Evaluation:
-  """Evaluates what `train_and_evaluate` has trained.
+  """Evaluates the newest checkpoint that `train_and_evaluate` has written.
 
   Args:
-    config: The run's config.
-    workdir: Of that run.
+    config: The config of the run; fields that change neither the model nor
+      the size of its input may differ.
+    workdir: The folder of the run.
 
   Returns:
     The metrics of the test set.
 
   Raises:
-    ValueError: The protocol is unknown; or see `evaluate.evaluate_checkpoint`.
+    CheckpointError: If there is no checkpoint, or only one of another model.
+    DataError: If the data set, or one of its files, cannot be used.
+    ValueError: If a field of the config has a value that cannot be used.
   """
   _check(config)
   if config.protocol == SINGLE_CLASS:
@@ -72,6 +90,14 @@ def _check(config: ConfigDict) -> None:
       f"config.protocol is {config.protocol!r}; it can be "
       f"{', '.join(PROTOCOLS)}."
     )
+  experiment.check_seed(config)
+
+
+def _record(config: ConfigDict, workdir: str | os.PathLike) -> None:
+  if jax.process_index() == 0:
+    config_files.write_recorded(
+      config, pathlib.Path(workdir).expanduser().absolute()
+    )
 
 
 def _each_category(
@@ -83,8 +109,8 @@ def _each_category(
 ) -> results.Evaluation:
   """One model per category in turn, one table at the end.
 
-  Every category has a workdir of its own below this one. A category whose
-  metrics are there, of this very config, is not run again unless asked for.
+  Every category has a workdir of its own inside this one. A category that has
+  the metrics of this very config already is run again only if `again` is set.
   """
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   dataset = experiment.read_dataset(config, workdir)
@@ -101,8 +127,7 @@ def _each_category(
       continue
     result = None if again else report.read_metrics(folder, own)
     if result is None:
-      if jax.process_index() == 0:
-        print(f"Category {number} of {len(dataset.categories)}: {category}")
+      announce(f"Category {number} of {len(dataset.categories)}: {category}")
       run(own, folder)
       result = report.read_metrics(folder, own)
     if result is None:

@@ -6,35 +6,39 @@ import os
 import jax
 from ml_collections import ConfigDict
 
-from inp_former_jax import evaluate, experiment, sharding
+from inp_former_jax import config_files, evaluate, experiment, sharding
 from inp_former_jax.data import loader
 from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.report import write_report
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.evaluation.submission import write_predictions
+from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
 from inp_former_jax.training import checkpoint, loop
+from inp_former_jax.training.progress import announce
 from inp_former_jax.training.train_step import make_train_step
 
 
+@naming_fields
 def train_and_evaluate(
   config: ConfigDict, workdir: str | os.PathLike
 ) -> Evaluation:
-  """Trains, or goes on training, then evaluates.
+  """Trains one model, or resumes its training, then evaluates it.
 
   Args:
-    config: As `configs/common.py` describes it.
+    config: The config of the run; configs/common.py describes its fields.
     workdir: Folder for checkpoints, logs and results. A run that was stopped
-      goes on when it is started again with the same config and workdir, and
-      ends with the very parameters of an uninterrupted run.
+      is resumed when it is started again with the same config and workdir,
+      and ends with the very parameters of an uninterrupted run.
 
   Returns:
-    The metrics of the test set; none where there are no test images.
+    The metrics of the test set; none if there are no test images.
 
   Raises:
-    DataError: The data set, or one of its files; named.
-    CheckpointError: The workdir, or a checkpoint of another run.
-    ValueError: A field of the config.
+    DataError: If the data set, or one of its files, cannot be used.
+    CheckpointError: If the workdir cannot be written, or holds the checkpoint
+      of another run.
+    ValueError: If a field of the config has a value that cannot be used.
   """
   # 1. Data, mesh, and the checks that need no model.
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
@@ -42,7 +46,9 @@ def train_and_evaluate(
   sharding.check_batch_size(mesh, config.batch_size)
   evaluate.check_settings(config)
   preprocessing = experiment.preprocessing(config)
+  announce(f"Reading the data set (seed {config.seed}) ...")
   dataset = experiment.read_dataset(config, workdir)
+  announce(experiment.describe(dataset))
   experiment.log_shots(config, dataset, workdir)
   augmented = config.data.shots > 0
   ways = len(AUGMENTATIONS) if augmented else 1
@@ -61,6 +67,7 @@ def train_and_evaluate(
   )
 
   # 2. Model, optimizer, and the two compiled functions.
+  announce(f"Loading the encoder {config.model.encoder} ...")
   model = experiment.create_model(config, mesh, workdir)
   schedule = experiment.make_schedule(config, total_steps)
   optimizer = experiment.make_optimizer(config, schedule)
@@ -93,8 +100,8 @@ def train_and_evaluate(
     images, augmentation = batch["image"], batch.get("augmentation")
     return compiled_step(state, model.frozen, images, augmentation)
 
-  # 3. Where to start: the newest checkpoint of the workdir, which must be of
-  #    this config and this encoder; or else the beginning.
+  # 3. The start: the newest checkpoint of the workdir, which must be of this
+  #    config and this encoder; or else the beginning.
   keep = config.checkpoint.keep
   state_bytes = sum(
     math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(abstract)
@@ -106,6 +113,10 @@ def train_and_evaluate(
     start, state = loop.start_or_resume(
       checkpointer, batches, abstract, initialise, total_steps
     )
+
+    if jax.process_index() == 0:
+      config_files.write_recorded(config, workdir)
+    announce(loop.describe_start(start, total_steps))
 
     # 4. The loop.
     log = experiment.training_log(config, workdir, schedule, start, total_steps)
@@ -133,6 +144,7 @@ def train_and_evaluate(
       )
 
   # 5. The result.
+  announce(f"Evaluating {len(dataset.test)} test images ...")
   answering = answering.at(total_steps, state[0])
   result = evaluate.evaluate(answering, dataset, config)
   write_report(result, config, workdir)

@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
+from inp_former_jax.configs import demo
 
-from configs import demo
 from inp_former_jax import benchmark, sharding, train
 from tests.conftest import tiny_config
 

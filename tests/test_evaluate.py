@@ -1,16 +1,12 @@
-import dataclasses
-import io
 import pathlib
 
 import numpy as np
 import pytest
-import rich.console
 
 from inp_former_jax.data.records import Record
 from inp_former_jax.evaluate import check_settings
 from inp_former_jax.evaluation import report
 from inp_former_jax.evaluation.collector import PixelScores
-from inp_former_jax.evaluation.figures import ColourScale
 from inp_former_jax.evaluation.grid import grid_records
 from inp_former_jax.evaluation.results import (
   COLUMNS,
@@ -49,55 +45,12 @@ def test_exact_and_streaming_scores_agree():
     assert streaming.metrics()[name] == pytest.approx(value, abs=1e-4)
 
 
-def evaluation(**categories: CategoryResult) -> Evaluation:
-  mean = dict.fromkeys(COLUMNS, 0.5)
-  return Evaluation(
-    3, categories, mean, [], np.zeros(0), {}, None, ColourScale(0, 1)
-  )
-
-
-def shown(result: Evaluation, paper_rows=None) -> str:
-  console = rich.console.Console(file=io.StringIO(), width=120)
-  console.print(report.table(result, paper_rows or {}))
-  return console.file.getvalue()
-
-
-def test_table_shows_undefined_metrics_and_missing_masks():
-  metrics = dict.fromkeys(COLUMNS, 0.91234)
-  metrics["pixel_ap"] = float("nan")
-  text = shown(
-    evaluation(
-      bolt=CategoryResult(metrics, 5, 3, 0),
-      nut=CategoryResult(metrics, 4, 2, 1),
-      pin=CategoryResult(metrics, 4, 2, 2),
-    )
-  )
-  assert "91.23" in text and " - " in text and "5 + 3" in text
-  assert "bolt *" not in text and "nut *" in text and "pin *" in text
-  assert "nut 1 of 2, pin 2 of 2" in " ".join(text.split())
-  assert "mean" in text
-
-
-def test_table_shows_the_papers_row():
-  metrics = dict.fromkeys(COLUMNS, 0.5)
-  result = evaluation(bolt=CategoryResult(metrics, 5, 3, 0))
-  text = shown(result, {"paper, ViT-B": {"image_auroc": 0.997}})
-  (row,) = [line for line in text.splitlines() if "paper, ViT-B" in line]
-  assert row.split()[-7:] == ["99.70", *6 * ["-"]]
-
-
 def test_json_has_null_where_a_metric_is_undefined(config):
   metrics = dict.fromkeys(COLUMNS, float("nan"))
-  result = evaluation(bolt=CategoryResult(metrics, 5, 0, 0))
+  bolt = CategoryResult(metrics, normal=5, defective=0, without_mask=0)
+  result = Evaluation(3, {"bolt": bolt}, dict.fromkeys(COLUMNS, 0.5))
   content = report._json(result, config)
   assert '"pixel_ap": null' in content and "NaN" not in content
-
-
-def test_table_names_categories_without_test_images():
-  metrics = dict.fromkeys(COLUMNS, 0.5)
-  result = evaluation(bolt=CategoryResult(metrics, 5, 3, 0))
-  result = dataclasses.replace(result, untested=("nut",))
-  assert "no test images: nut" in shown(result)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
-import rich.box
 import rich.console
-import rich.table
 from ml_collections import ConfigDict
 
 from inp_former_jax.atomic import replacing
-from inp_former_jax.evaluation import paper
+from inp_former_jax.evaluation import paper, tables
 from inp_former_jax.evaluation.grid import save_grid
 from inp_former_jax.evaluation.results import (
   COLUMNS,
@@ -45,7 +43,7 @@ def write_report(
   console = rich.console.Console()
   if not console.is_terminal:
     console.width = max(console.width, 100)  # a log file has room
-  console.print(table(result, paper.rows(config)))
+  tables.print_tables(result, paper.rows(config), console)
   with replacing(workdir / METRICS) as path:
     path.write_text(_json(result, config), encoding="utf-8")
   with replacing(workdir / "metrics.csv") as path:
@@ -89,68 +87,6 @@ def read_metrics(
     )
     for name, saved in content["categories"].items()
   }
-
-
-def table(
-  result: Evaluation, paper_rows: Mapping[str, Mapping[str, float]]
-) -> rich.table.Table:
-  """The metrics per category and their mean, in per cent.
-
-  Args:
-    result: Of the test set.
-    paper_rows: What the paper reports for these settings, by title.
-
-  Returns:
-    A table; its caption says what was left out of which metric.
-  """
-  view = rich.table.Table(
-    title=f"Test set after {result.step} steps, in %", box=rich.box.SIMPLE_HEAD
-  )
-  view.add_column("category", no_wrap=True)
-  view.add_column("normal +\ndefective", justify="right", no_wrap=True)
-  for heading in result.columns.values():
-    view.add_column(heading, justify="right")
-  for name, category in result.categories.items():
-    mark = " *" if category.without_mask else ""
-    cells = _cells(category.metrics, result.columns)
-    view.add_row(name + mark, _counts(category), *cells)
-  if len(result.categories) > 1:
-    view.add_section()
-    for source, mean in result.source_means.items():
-      view.add_row(f"mean of {source}", "", *_cells(mean, result.columns))
-    view.add_row("mean", "", *_cells(result.mean, result.columns))
-  for title, row in paper_rows.items():
-    view.add_row(title, "", *_cells(row, result.columns), style="dim")
-  view.caption = _notes(result)
-  view.caption_justify = "left"
-  return view
-
-
-def _notes(result: Evaluation) -> str | None:
-  """What the table leaves out, where it leaves out anything."""
-  without = [
-    f"{name} {category.without_mask} of {category.defective}"
-    for name, category in result.categories.items()
-    if category.without_mask
-  ]
-  notes = []
-  if without:
-    notes.append(
-      "* defective images without a mask are in the image metrics and not in "
-      f"the pixel metrics: {', '.join(without)}"
-    )
-  if result.untested:
-    notes.append(f"no test images: {', '.join(result.untested)}")
-  return "\n".join(notes) or None
-
-
-def _counts(category: CategoryResult) -> str:
-  return f"{category.normal} + {category.defective}"
-
-
-def _cells(metrics: Mapping[str, float], columns: Iterable[str]) -> list[str]:
-  values = [metrics.get(name, np.nan) for name in columns]
-  return ["-" if np.isnan(v) else f"{100 * v:.2f}" for v in values]
 
 
 def _json(result: Evaluation, config: ConfigDict) -> str:

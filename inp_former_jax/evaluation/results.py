@@ -24,6 +24,11 @@ SAMPLE_COLUMNS = {
   "sample_ap": "sample\nAP",
   "sample_f1max": "sample\nF1max",
 }
+# Kind of metric -> its metrics, in the order of the tables.
+COLUMN_GROUPS = {
+  kind: tuple(name for name in COLUMNS | SAMPLE_COLUMNS if kind in name)
+  for kind in ("image", "sample", "pixel")
+}
 
 
 @dataclasses.dataclass(frozen=True)

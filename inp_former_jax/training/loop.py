@@ -91,6 +91,22 @@ def start_or_resume(
   return step, (trainable, opt_state)
 
 
+def describe_start(start: int, total_steps: int) -> str:
+  """Tells the user where a run starts.
+
+  Args:
+    start: The number of steps already taken.
+    total_steps: The number of steps of the whole run.
+  """
+  if start == total_steps:
+    return f"Finished before: step {start} of {total_steps}."
+  if start:
+    text = f"Resumed at step {start} of {total_steps}."
+  else:
+    text = f"Training for {total_steps} steps."
+  return f"{text} The first step is compiled, which can take minutes ..."
+
+
 def saving(
   checkpointer: Checkpointer, log: TrainingLog, batches: ResumableBatches
 ) -> Callable[[int, State], None]:

@@ -130,6 +130,40 @@ def create(
   )
 
 
+def create_model(
+  encoder: str,
+  *,
+  encoder_weights: str = "",
+  num_prototypes: int = inp_former.NUM_PROTOTYPES,
+  use_inps: bool = True,
+  dtype: str = "float32",
+  seed: int = 0,
+) -> inp_former.INPFormer:
+  """Builds an INP-Former with a pretrained encoder, ready to be trained.
+
+  Args:
+    encoder: The encoder's name, a key of `ENCODERS`.
+    encoder_weights: The source of the encoder's weights; by default the file
+      of that name, from this machine or the Hugging Face Hub. See
+      `load_encoder`.
+    num_prototypes: The number of INPs.
+    use_inps: Whether the model has INPs; False is the paper's ablation.
+    dtype: The compute dtype, "float32" or "bfloat16". Parameters are float32.
+    seed: Decides the initial values of all but the encoder.
+
+  Returns:
+    The model. `split` separates the part to be trained from the encoder.
+
+  Raises:
+    FileNotFoundError, ValueError: If the encoder's weights cannot be found or
+      read, or a setting is unknown.
+  """
+  settings = ModelSettings(encoder, num_prototypes, use_inps, dtype)
+  mesh = sharding.make_mesh()
+  state = create(settings, mesh, encoder_weights=encoder_weights, seed=seed)
+  return nnx.merge(state.graphdef, state.initial_trainable(), state.frozen)
+
+
 # Models of the same settings, such as those of the categories in turn, are
 # traced and compiled once.
 @functools.lru_cache(maxsize=8)

@@ -14,6 +14,16 @@ import rich.progress
 import tensorboardX
 
 
+def announce(text: str) -> None:
+  """Prints what a run is doing, on the first process only.
+
+  Args:
+    text: A line for the user.
+  """
+  if jax.process_index() == 0:
+    print(text, flush=True)
+
+
 class TrainingLog:
   """Logs every few steps, without waiting for the device in between.
 

@@ -1,8 +1,7 @@
 """The paper's figures appear beside runs of its settings, and no others."""
 
 import pytest
-
-from configs import (
+from inp_former_jax.configs import (
   btad,
   common,
   folder,
@@ -14,6 +13,7 @@ from configs import (
   visa,
   zero_shot,
 )
+
 from inp_former_jax.evaluation import paper
 
 LEAVES = {

@@ -1,0 +1,83 @@
+"""The config's names of what the library's errors call by argument.
+
+The rooms are a library: their errors name an argument, such as `root`. Whoever
+runs a job with a config sets `config.data.root` instead, so the jobs put the
+name of the field in its place.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+# Argument -> field of the config.
+FIELDS = {
+  "batch_size": "batch_size",
+  "categories": "data.categories",
+  "crop": "data.crop",
+  "dtype": "model.dtype",
+  "encoder": "model.encoder",
+  "encoder_weights": "model.encoder_weights",
+  "epochs": "epochs",
+  "keep": "checkpoint.keep",
+  "layout": "data.layout",
+  "mesh_data": "mesh.data",
+  "mesh_fsdp": "mesh.fsdp",
+  "peak_learning_rate": "optimizer.peak_learning_rate",
+  "resize": "data.resize",
+  "root": "data.root",
+  "sampling": "data.sampling",
+  "sources": "data.sources",
+  "steps": "steps",
+  "student_initial": "student.initial",
+  "teacher_weights": "teacher.weights",
+  "tfds": "data.tfds",
+  "tfds_dir": "data.tfds_dir",
+  "view_folders": "views.folders",
+  "view_shares": "views.shares",
+  "warmup_steps": "optimizer.warmup_steps",
+}
+
+
+def with_field_names(text: str) -> str:
+  """Replaces arguments in backticks by the fields of the config.
+
+  Args:
+    text: An error's message, such as "`dtype`=float32 is slower".
+
+  Returns:
+    The message; `dtype` has become config.model.dtype, and --config.model.dtype
+    where a value follows.
+  """
+
+  def field(found: re.Match) -> str:
+    name, equals = found.groups()
+    if name not in FIELDS:
+      return found[0]
+    return f"{'--' if equals else ''}config.{FIELDS[name]}{equals}"
+
+  return re.sub(r"`(\w+)`(=?)", field, text)
+
+
+def naming_fields(
+  job: Callable[_Parameters, _Result],
+) -> Callable[_Parameters, _Result]:
+  """Decorates a job so that the errors it raises name the config's fields.
+
+  Args:
+    job: A function that takes a config.
+  """
+
+  @functools.wraps(job)
+  def wrapped(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+    try:
+      return job(*args, **kwargs)
+    except Exception as error:
+      if len(error.args) == 1 and isinstance(error.args[0], str):
+        error.args = (with_field_names(error.args[0]),)
+      raise
+
+  return wrapped
