@@ -144,7 +144,9 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
 
   # 3. Where to start: the newest checkpoint, or the beginning.
   folder, keep = workdir / "checkpoints", config.checkpoint.keep
-  with checkpoint.Checkpointer(folder, identity, keep=keep) as checkpointer:
+  with checkpoint.Checkpointer(
+    folder, identity, keep=keep, cleans_up=True
+  ) as checkpointer:
     start, state = loop.start_or_resume(
       checkpointer,
       batches,

@@ -109,7 +109,9 @@ def train_and_evaluate(
   checkpoint.prepare_workdir(workdir, (keep + 1) * state_bytes + 50_000_000)
   identity = experiment.identity(config, dataset, model.encoder_sha256)
   folder = workdir / "checkpoints"
-  with checkpoint.Checkpointer(folder, identity, keep=keep) as checkpointer:
+  with checkpoint.Checkpointer(
+    folder, identity, keep=keep, cleans_up=True
+  ) as checkpointer:
     start, state = loop.start_or_resume(
       checkpointer, batches, abstract, initialise, total_steps
     )

@@ -69,6 +69,7 @@ class Checkpointer:
     identity: Mapping[str, Any],
     *,
     keep: int = 2,
+    cleans_up: bool = False,
   ):
     """Opens (or creates) a folder of checkpoints.
 
@@ -76,14 +77,18 @@ class Checkpointer:
       directory: The folder.
       identity: What a checkpoint belongs to: the config as a nested dict,
         with the encoder's name and sha256 under "encoder".
-      keep: Checkpoints kept, the newest.
+      keep: The number of checkpoints to keep; the newest are kept.
+      cleans_up: Whether the remains of a save that was killed are removed. Only
+        a run that saves may do so: another one may be saving right now.
     """
     self.directory = pathlib.Path(directory).absolute()
     self._identity = flatten(identity)
     self._manager = ocp.CheckpointManager(
       self.directory,
       item_names=("trainable", "opt_state", "iterator", "identity"),
-      options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=keep, cleanup_tmp_directories=cleans_up
+      ),
     )
 
   @property
