@@ -1,18 +1,18 @@
-"""Your own images, by a list: split.csv or split.jsonl -> records.
+"""Reads your own images from a list, split.csv or split.jsonl, into records.
 
-A line for each image. In split.csv the first line names the columns, with
-commas or semicolons between them; in split.jsonl every line is an object.
+The list has one line per image. In split.csv the first line names the columns,
+separated by commas or semicolons; in split.jsonl every line is an object.
 
-image     the file; required. Paths start from the folder of the list.
+image     the image file, relative to the folder of the list; required
 label     normal, good, ok or 0; anomaly, defect, abnormal, bad, ng or 1
           (default: normal)
 mask      the file that marks the defective pixels (default: none)
-category  kind of product (default: the name of the list's folder)
+category  the kind of product (default: the name of the list's folder)
 split     train or test (default: train for normal images, else test)
-defect    kind of defect (default: defect)
+defect    the kind of defect (default: defect)
 
-A column, cell or key left out, left empty or null means the default. Upper or
-lower case does not matter in label and split.
+A column, cell or key that is missing, empty or null has the default value.
+Label and split may be in upper or lower case.
 """
 
 import csv
@@ -42,23 +42,23 @@ SPLITS = ("train", "test")
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-  """A line of the list: where it stands, and its cells that are not empty."""
+  """A line of the list: its place, and its non-empty cells by column."""
 
   where: str
   cells: dict[str, str]
 
 
 def find(root: pathlib.Path) -> pathlib.Path | None:
-  """The list of a folder; None if it has none.
+  """Finds the list in a folder.
 
   Args:
-    root: Folder of a data set.
+    root: The folder of a data set.
 
   Returns:
-    Its file `split.csv` or `split.jsonl`.
+    The file `split.csv` or `split.jsonl`, or None if the folder has neither.
 
   Raises:
-    DataError: It has both.
+    DataError: If the folder has both.
   """
   found = [root / name for name in NAMES if (root / name).is_file()]
   if len(found) > 1:
@@ -70,18 +70,19 @@ def find(root: pathlib.Path) -> pathlib.Path | None:
 
 
 def read(path: pathlib.Path) -> dict[str, tuple[list[Record], list[Record]]]:
-  """Reads a list.
+  """Reads the records of a list.
 
   Args:
-    path: The list, absolute; its ending tells csv from jsonl.
+    path: The absolute path of the list, ending in .csv or .jsonl.
 
   Returns:
-    Category, by name -> its train and test records, in the list's order.
+    A dict, sorted by name, from each category to its training and its test
+    records, in the order of the list.
 
   Raises:
-    DataError: A line is wrong, lists a file that is not there or an image for
-      the second time; the list is empty or a category has nothing to train
-      on.
+    DataError: If a line is invalid, names a file that does not exist or an
+      image that was listed before, if the list is empty, or if a category has
+      no training images.
   """
   rows = _csv_rows(path) if path.suffix == ".csv" else _jsonl_rows(path)
   categories, seen = {}, {}
@@ -194,10 +195,10 @@ def _check_columns(names: Sequence[str], where: str) -> None:
 
 
 def _cell(column: str, value: object, where: str) -> str:
-  """A value of JSON as it would stand in CSV."""
+  """Converts a JSON value to the text that a CSV file would have."""
   if value is None:
     return ""
-  # True is an int to Python, and no label to anyone.
+  # True and False are integers in Python, but they are not valid here.
   if isinstance(value, bool) or not isinstance(value, str | int):
     raise DataError(
       f"{where}: {column} is {json.dumps(value)[:40]}; expected a string."
@@ -206,7 +207,7 @@ def _cell(column: str, value: object, where: str) -> str:
 
 
 def _record(row: _Row, root: pathlib.Path) -> tuple[Record, str]:
-  """The record of a line, and its split."""
+  """Returns the record of a line and its split."""
   label = LABELS[_choice(row, "label", "normal", LABELS)]
   default = "train" if label == NORMAL else "test"
   split = _choice(row, "split", default, SPLITS)
@@ -236,7 +237,10 @@ def _record(row: _Row, root: pathlib.Path) -> tuple[Record, str]:
 
 
 def _check_normal(row: _Row, defect: str) -> None:
-  """A mask or a defect without a label is a label that was forgotten."""
+  """Checks that a normal image has no mask and no defect.
+
+  A mask or a defect without a label means that the label was forgotten.
+  """
   claims = "mask" if "mask" in row.cells else "defect"
   if claims == "mask" or LABELS.get(defect.lower()) != NORMAL:
     given = "" if "label" in row.cells else " (as none is given)"
@@ -261,7 +265,8 @@ def _choice(
 
 def _file(row: _Row, column: str, root: pathlib.Path) -> pathlib.Path:
   path = resolve_within(root, row.cells[column], row.where)
-  if not os.path.isfile(path):  # pathlib's raises at a name that is too long
+  # Unlike this, pathlib's is_file raises if a name is too long.
+  if not os.path.isfile(path):
     found = "is a folder" if os.path.isdir(path) else "does not exist"
     raise DataError(
       f"{row.where}: the {column} {path} {found}. Mend the line, or put the "
