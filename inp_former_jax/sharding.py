@@ -31,8 +31,8 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
     data = count // fsdp
   if data < 1 or fsdp < 1 or data * fsdp != count:
     raise ValueError(
-      f"config.mesh asks for data={data} x fsdp={fsdp} devices; there are "
-      f"{count}. Make the product {count}, or set config.mesh.data=-1."
+      f"`mesh_data` x `mesh_fsdp` is {data} x {fsdp} devices; there are "
+      f"{count}. Make the product {count}, or set `mesh_data`=-1."
     )
   return jax.make_mesh(
     (data, fsdp), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2
@@ -105,8 +105,8 @@ def check_batch_size(mesh: Mesh, batch_size: int) -> None:
   if batch_size < 1 or batch_size % mesh.size:
     nearest = max(1, round(batch_size / mesh.size)) * mesh.size
     raise ValueError(
-      f"config.batch_size={batch_size} cannot be split over {mesh.size} "
-      f"devices; the nearest size that can is {nearest}."
+      f"`batch_size` is {batch_size}, which cannot be split equally over "
+      f"{mesh.size} devices; the nearest size that can is {nearest}."
     )
 
 

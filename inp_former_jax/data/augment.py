@@ -126,8 +126,8 @@ def _check(images: jax.Array, index: jax.Array) -> None:
   if height != width:
     raise ValueError(
       f"The images are {height}x{width} pixels (height x width); expected "
-      "square ones, for a quarter turn changes the shape of others. Set the "
-      "crop to a square to train on few shots."
+      "square ones, because a quarter turn changes the shape of others. Use a "
+      "square crop to train on few shots."
     )
 
 

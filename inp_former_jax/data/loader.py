@@ -125,9 +125,8 @@ def shuffled_batches(
   steps = steps_per_epoch(len(source), batch_size)
   if steps < 1:
     raise DataError(
-      f"A batch takes {batch_size} images and there are {len(source)} to "
-      f"train on. Set config.batch_size to at most {len(source)}, or add "
-      "images."
+      f"A batch takes {batch_size} images, but there are only {len(source)} to "
+      f"train on. Set `batch_size` to at most {len(source)}, or add images."
     )
   if len(groups) > 1:
     order = sampling_orders.balanced_order(source, groups, seed)

@@ -57,8 +57,8 @@ def _checked(source: Sequence) -> Source:
     isinstance(part, str) for part in source[:2]
   ):
     raise DataError(
-      f"config.data.sources holds {source!r}; expected (layout, root) or "
-      "(layout, root, categories), e.g. ('visa', '/data/visa', ())."
+      f"`sources` holds {source!r}; expected (layout, root) or (layout, root, "
+      "categories), e.g. ('visa', '/data/visa', ())."
     )
   layout, root, *categories = source
   return layout, root, categories[0] if categories else ()
@@ -73,8 +73,8 @@ def _names(sources: Sequence[Source]) -> list[str]:
   twice = [name for name, count in Counter(names).items() if count > 1]
   if twice:
     raise DataError(
-      f"Two of config.data.sources are called {twice[0]!r}; expected folders "
-      "of different names where a layout comes more than once. Rename one."
+      f"Two of `sources` are called {twice[0]!r}; expected folders with "
+      "different names if a layout occurs more than once. Rename one of them."
     )
   return names
 

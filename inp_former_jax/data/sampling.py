@@ -32,7 +32,7 @@ def groups(records: Sequence[Record], sampling: str) -> list[list[int]]:
   """
   if sampling not in SAMPLINGS:
     raise ValueError(
-      f"config.data.sampling is {sampling!r}; it can be {', '.join(SAMPLINGS)}."
+      f"`sampling` is {sampling!r}; expected one of {', '.join(SAMPLINGS)}."
     )
   found: dict[str, list[int]] = {}
   for index, record in enumerate(records):

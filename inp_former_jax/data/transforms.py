@@ -238,7 +238,7 @@ def to_8_bit(image: Image.Image, mode: str) -> Image.Image:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
       raise ValueError(
-        f"its values reach from {values.min()} to {values.max()}, expected "
+        f"its values range from {values.min()} to {values.max()}, expected "
         "at most 16 bits; convert it"
       )
     image = Image.fromarray((values >> 8).astype(np.uint8))

@@ -239,9 +239,9 @@ def _is_written(root: pathlib.Path, settings: dict[str, int]) -> bool:
   """Returns whether `root` is this data set; raises if it is something else."""
   if not root.exists() or (root.is_dir() and not any(root.iterdir())):
     return False
-  advice = "Name another folder, or remove this one and run again."
+  advice = "Choose another folder, or remove this one and run again."
   if not root.is_dir():
-    raise ValueError(f"{root} is a file, expected a folder to make. {advice}")
+    raise ValueError(f"{root} is a file, expected a folder. {advice}")
   record = root / "demo.json"
   if not record.is_file():
     found = ", ".join(sorted(path.name for path in root.iterdir())[:5])
@@ -255,7 +255,7 @@ def _is_written(root: pathlib.Path, settings: dict[str, int]) -> bool:
     found = "no valid JSON"
   if found != settings:
     raise ValueError(
-      f"{root} holds another demo data set: {record.name} says {found}, "
+      f"{root} holds another demo data set: {record.name} has {found}, "
       f"expected {settings}. {advice}"
     )
   return True

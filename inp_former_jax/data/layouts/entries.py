@@ -46,7 +46,7 @@ def resolve_within(
     return root / relative
   raise DataError(
     f"{where}: the path {relative!r} {fault}; expected one relative to {root} "
-    "that stays inside it, with / between folders. Mend the list."
+    "that stays inside it, with / between folders. Fix the list."
   )
 
 
@@ -67,7 +67,7 @@ def require_category(name: str, where: str) -> str:
   if not name.strip() or name in (".", "..") or set(name) & set("/\\\0"):
     raise DataError(
       f"{where}: the category is {name!r}; expected a name that a folder may "
-      'have, like "cable". Mend the list.'
+      'have, like "cable". Fix the list.'
     )
   return name
 
@@ -88,9 +88,9 @@ def require_once(
   first = seen.setdefault(image, where)
   if first is not where:
     raise DataError(
-      f"{where}: {image} is listed twice, before in {first}; expected every "
-      "image once, so that none is counted twice or trained on and tested. "
-      "Remove one of the two."
+      f"{where}: {image} is listed twice, first in {first}; expected every "
+      "image once, so that none is counted twice or used for both training and "
+      "testing. Remove one of the two entries."
     )
 
 
@@ -122,10 +122,9 @@ def require_files(files: Iterable[pathlib.Path], source: str) -> None:
   if missing:
     total = sum(map(len, by_folder.values()))
     raise DataError(
-      f"{source} lists {missing[0]}, which is not there; {len(missing)} of "
-      f"its {total} files are missing, expected all. Add them, or take them "
-      "off the list; categories as a whole are left out by "
-      "config.data.categories."
+      f"{source} lists {missing[0]}, which does not exist; {len(missing)} of "
+      f"its {total} files are missing. Add them, or remove them from the list. "
+      "To leave out whole categories, use `categories`."
     )
 
 

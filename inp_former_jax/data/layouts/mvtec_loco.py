@@ -124,7 +124,7 @@ def _mask_folders(truth: pathlib.Path) -> dict[str, pathlib.Path]:
     raise DataError(
       f"{truth} holds files, e.g. {files[0].name}; expected a folder of masks "
       "for each image, e.g. 000/000.png for 000.png. If every image has one "
-      "mask, set config.data.layout to 'mvtec'."
+      "mask, set `layout`=mvtec."
     )
   return {folder.name: folder for folder in subfolders(truth)}
 
@@ -133,8 +133,8 @@ def _masks_in(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
   masks = tuple(images_of(folder))
   if not masks:
     raise DataError(
-      f"{folder} has no masks; expected 000.png and so on, those of one "
-      "image. Unpack the archive anew, or remove the folder to evaluate the "
+      f"{folder} has no masks; expected 000.png and so on, the masks of one "
+      "image. Unpack the archive again, or remove the folder to evaluate the "
       "image image-wise only."
     )
   return masks

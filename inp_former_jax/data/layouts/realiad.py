@@ -106,9 +106,7 @@ def read_realiad(
 def _image_folder(root: pathlib.Path, images: str) -> pathlib.Path:
   if not root.is_dir():
     found = "is not a folder" if root.exists() else "does not exist"
-    raise DataError(
-      f"{root} {found}; expected Real-IAD. Check config.data.root."
-    )
+    raise DataError(f"{root} {found}; expected Real-IAD. Check `root`.")
   if images:
     if (root / images).is_dir():
       return root / images
@@ -123,7 +121,7 @@ def _image_folder(root: pathlib.Path, images: str) -> pathlib.Path:
   raise DataError(
     f"{root} has no folder {images or 'realiad_256, realiad_512 or the like'} "
     f"of images; {_folders_found(root)}. Unpack the images there, or point "
-    "config.data.root at the folder that holds it."
+    "`root` at the folder that holds it."
   )
 
 
@@ -136,9 +134,9 @@ def _json_files(root: pathlib.Path, jsons: str) -> list[pathlib.Path]:
     if files:
       return files
   raise DataError(
-    f"{root} has no JSON in {JSONS}/{jsons} or {jsons}; "
-    f"{_folders_found(root, root / JSONS)}. Unpack the JSONs there, or name "
-    "one of the folders."
+    f"{root} has no JSON files in {JSONS}/{jsons} or {jsons}; "
+    f"{_folders_found(root, root / JSONS)}. Unpack the JSON files there, or "
+    "name one of the folders."
   )
 
 
@@ -163,14 +161,14 @@ def _read_index(
       raise DataError(
         f"{file} has no list {split!r}; found the keys "
         f"{', '.join(content) or '(none)'}, expected meta, train and test. "
-        "Copy it anew."
+        "Copy the file again."
       )
     for number, entry in enumerate(content[split]):
       _check_entry(f"{name}, {split}[{number}]", entry)
   if not content["train"]:
     raise DataError(
-      f"{file} has no image to train on: its list train is empty. Leave "
-      f"{category!r} out with config.data.categories."
+      f"{file} has no training images: its list train is empty. Leave "
+      f"{category!r} out with `categories`."
     )
   prefix = _meta(content, file, "prefix", "")
   normal_class = _meta(content, file, "normal_class", "OK")
@@ -188,36 +186,36 @@ def _read_json(file: pathlib.Path) -> dict:
     content = json.loads(file.read_bytes())
   except json.JSONDecodeError as error:
     raise DataError(
-      f"{file} is broken at line {error.lineno}, column {error.colno}: "
-      f"{error.msg}; expected JSON. Copy it anew."
+      f"{file} is not valid JSON at line {error.lineno}, column {error.colno}: "
+      f"{error.msg}. Copy the file again."
     ) from error
   except (UnicodeDecodeError, OSError) as error:
     raise DataError(
-      f"{file} cannot be read: {error}; expected JSON. Copy it anew."
+      f"{file} cannot be read: {error}; expected JSON. Copy the file again."
     ) from error
   if not isinstance(content, dict):
     raise DataError(
       f"{file} holds a {type(content).__name__}; expected an object with the "
-      "keys meta, train and test. Copy it anew."
+      "keys meta, train and test. Copy the file again."
     )
   return content
 
 
 def _check_entry(where: str, entry: object) -> None:
   if not isinstance(entry, dict):
-    raise DataError(f"{where}: is {entry!r}; expected an object. Mend it.")
+    raise DataError(f"{where}: is {entry!r}; expected an object. Fix it.")
   for key in KEYS:
     if key not in entry:
       raise DataError(
         f"{where}: has no key {key!r}; found {', '.join(entry) or '(none)'}, "
-        f"expected {', '.join(KEYS)}. Mend the entry, or copy the file anew."
+        f"expected {', '.join(KEYS)}. Fix the entry, or copy the file again."
       )
     value = entry[key]
     missing_mask = key == "mask_path" and value is None
     if not missing_mask and not (isinstance(value, str) and value):
       raise DataError(
-        f"{where}: {key} is {value!r}; expected a text"
-        f"{', or null' if key == 'mask_path' else ''}. Mend the entry."
+        f"{where}: {key} is {value!r}; expected a string"
+        f"{' or null' if key == 'mask_path' else ''}. Fix the entry."
       )
 
 
@@ -226,12 +224,13 @@ def _meta(content: dict, file: pathlib.Path, key: str, default: str) -> str:
   meta = content.get("meta") or {}
   if not isinstance(meta, dict):
     raise DataError(
-      f"{file}: meta is {meta!r}; expected an object. Copy the file anew."
+      f"{file}: meta is {meta!r}; expected an object. Copy the file again."
     )
   value = meta.get(key) or default
   if not isinstance(value, str):
     raise DataError(
-      f"{file}: meta.{key} is {value!r}; expected a text. Copy the file anew."
+      f"{file}: meta.{key} is {value!r}; expected a string. Copy the file "
+      "again."
     )
   return value
 
@@ -266,9 +265,10 @@ def _records(index: _Index, noisy: bool) -> dict[str, list[Record]]:
       require_once(record.image, where, seen)
       if split == "train" and record.label == DEFECTIVE and not noisy:
         raise DataError(
-          f"{where}: {entry['image_path']} is of the class {record.defect!r}; "
-          f"expected {index.normal_class!r} only, to train on. Remove the "
-          f"entry. JSONs that shall hold defects have names like {NOISY}_0.1."
+          f"{where}: {entry['image_path']} has the class {record.defect!r}; "
+          f"expected only {index.normal_class!r} among the training images. "
+          "Remove the entry. Only folders of JSON files with names like "
+          f"{NOISY}_0.1 may list defective training images."
         )
       records[split].append(record)
   require_files(
@@ -283,8 +283,8 @@ def _record(index: _Index, where: str, entry: dict) -> Record:
   normal = entry["anomaly_class"] in ("OK", index.normal_class)
   if normal and mask:
     raise DataError(
-      f"{where}: {path} is normal and has the mask {mask}; expected masks of "
-      "defects only. Mend the class, or remove the mask."
+      f"{where}: {path} is normal but has the mask {mask}; expected masks only "
+      "for defective images. Fix the class, or remove the mask."
     )
   sample = _SAMPLE.fullmatch(path.removeprefix(f"{index.category}/"))
   view = _VIEW.fullmatch(path)

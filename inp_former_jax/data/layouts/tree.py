@@ -39,7 +39,7 @@ def find_categories(
   """
   if not root.is_dir():
     found = "is not a folder" if root.exists() else "does not exist"
-    raise DataError(f"{root} {found}; {layout}. Check config.data.root.")
+    raise DataError(f"{root} {found}; {layout}. Check `root`.")
   train, test = parts[:2]
   # root / train alone does not decide, as a category may be called "train".
   if (root / train / normal).is_dir() or (root / test).is_dir():
@@ -54,7 +54,7 @@ def find_categories(
     raise DataError(
       f"{root} holds no category: {layout}, found "
       f"{'the folders ' + found if found else 'no folder at all'}. Point "
-      "config.data.root at the folder that holds the categories."
+      "`root` at the folder that holds the categories."
     )
   return folders
 
@@ -85,7 +85,7 @@ def select_categories(
       raise DataError(
         f"{root} has no category {name!r}; it has {', '.join(present)}. "
         + (f"Did you mean {nearest[0]!r}? " if nearest else "")
-        + "Mend config.data.categories."
+        + "Fix `categories`."
       )
   return {name: present[name] for name in categories or present}
 
@@ -111,8 +111,7 @@ def training_records(
   if not good.is_dir():
     raise DataError(
       f"{folder} is a category without train/{normal}; {layout}. Put normal "
-      f"images into {good}, or leave this category out with "
-      "config.data.categories."
+      f"images into {good}, or leave this category out with `categories`."
     )
   records = normal_records(folder / "train", category, normal)
   if not records:
@@ -147,7 +146,7 @@ def normal_records(
     raise DataError(
       f"{misplaced.parent} holds images, e.g. {misplaced.name}; {use} images "
       f"must be normal and lie in {split / normal}. Move the normal ones "
-      "there and those with defects to the test images, or remove them."
+      "there and the defective ones to the test images, or remove them."
     )
   good = split / normal
   images = images_of(good) if good.is_dir() else []

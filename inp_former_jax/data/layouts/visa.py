@@ -82,12 +82,12 @@ def _require_prepared(root: pathlib.Path) -> None:
   """Raises DataError if a folder is not in the prepared form."""
   if not root.is_dir():
     found = "is not a folder" if root.exists() else "does not exist"
-    raise DataError(f"{root} {found}; expected VisA. Check config.data.root.")
+    raise DataError(f"{root} {found}; expected VisA. Check `root`.")
   folders = subfolders(root)
   if any((folder / "Data" / "Images").is_dir() for folder in folders):
     raise DataError(
       f"{root} is VisA as published, but has no {SPLIT}; expected this list "
-      "of the images to train and to test on. Copy it from the archive."
+      "of the training and test images. Copy it from the archive."
     )
   if not any((folder / "train").is_dir() for folder in (root, *folders)):
     names = ", ".join(folder.name for folder in folders[:8])
@@ -95,7 +95,7 @@ def _require_prepared(root: pathlib.Path) -> None:
       f"{root} is not VisA; found {names and 'the folders '}"
       f"{names or 'no folder at all'}, expected {SPLIT} and "
       "<category>/Data/Images/ as published, or <category>/train/good/ as "
-      "prepared. Point config.data.root at the folder that holds them."
+      "prepared. Point `root` at the folder that holds them."
     )
 
 
@@ -124,7 +124,7 @@ def _read_raw(root: pathlib.Path, categories: Sequence[str]) -> Dataset:
   present = dict(sorted(present.items()))
   if not present:
     raise DataError(
-      f"{file} lists no image; expected a line for each. Copy it from the "
+      f"{file} lists no images; expected one line per image. Copy it from the "
       "archive of VisA."
     )
   seen: dict[ImageFile, str] = {}
@@ -133,9 +133,9 @@ def _read_raw(root: pathlib.Path, categories: Sequence[str]) -> Dataset:
     records = _raw_records(root, rows, seen)
     if not records["train"]:
       raise DataError(
-        f"{file} has no image to train on of the category {category!r}; "
-        "expected lines with the split train. Add some, or leave it out with "
-        "config.data.categories."
+        f"{file} has no training images of the category {category!r}; expected "
+        "lines with the split train. Add some, or leave the category out with "
+        "`categories`."
       )
     train += records["train"]
     test += records["test"]
@@ -161,7 +161,7 @@ def _read_split(file: pathlib.Path) -> Iterator[_Row]:
         if None in row or None in row.values():
           raise DataError(
             f"{where}: has more or fewer values than the {len(columns)} "
-            f"columns {', '.join(columns)}. Mend the line."
+            f"columns {', '.join(columns)}. Fix the line."
           )
         yield where, row
   except (csv.Error, UnicodeDecodeError, OSError) as error:
@@ -194,17 +194,18 @@ def _check_row(where: str, row: dict[str, str]) -> None:
     if row[column] not in values:
       raise DataError(
         f"{where}: the {column} is {row[column]!r}; expected "
-        f"{' or '.join(values)}. Mend the line."
+        f"{' or '.join(values)}. Fix the line."
       )
   if row["split"] == "train" and row["label"] == "anomaly":
     raise DataError(
-      f"{where}: {row['image']} is an anomaly to train on; expected normal "
-      f"images only, as in {SPLIT} of the archive. Make its split test."
+      f"{where}: {row['image']} is an anomaly in the split train; expected "
+      f"only normal images there, as in {SPLIT} of the archive. Change its "
+      "split to test."
     )
   if row["mask"] and row["label"] == "normal":
     raise DataError(
-      f"{where}: {row['image']} is normal and has the mask {row['mask']}; "
-      "expected masks of anomalies only. Mend the label, or remove the mask."
+      f"{where}: {row['image']} is normal but has the mask {row['mask']}; "
+      "expected masks only for anomalies. Fix the label, or remove the mask."
     )
 
 

@@ -95,8 +95,9 @@ def build_tfds(
   import_tfds()
   if is_bucket(data_dir):
     raise DataError(
-      f"{data_dir} is a bucket, and array_record writes to disks only. Build "
-      "the data set in a folder and copy that, e.g. by gcloud storage cp -r."
+      f"{data_dir} is a bucket, but array_record can only write to disks. "
+      "Build the data set in a folder and copy the folder, e.g. with gcloud "
+      "storage cp -r."
     )
   name = name or tfds_name(dataset.name)
   folder = pathlib.Path(version_folder(name, data_dir))
@@ -151,7 +152,7 @@ def _line(record: Record, split: str, root: pathlib.Path) -> dict[str, Any]:
   except UnicodeEncodeError:
     raise DataError(
       f"The name of {os.fsencode(files[0])!r}, or of its mask, is not in "
-      "UTF-8, as TFDS needs it. Rename the file or its folder."
+      "UTF-8, which TFDS requires. Rename the file or its folder."
     ) from None
   return line
 
@@ -174,15 +175,15 @@ def _only_builder(home: pathlib.Path) -> Iterator[None]:
       yield
   except filelock.Timeout:
     raise DataError(
-      f"{home} is being built by another process. Wait for it to end."
+      f"{home} is being built by another process. Wait until it has finished."
     ) from None
 
 
 def _is_written(folder: pathlib.Path, lines: _Lines) -> bool:
   """Returns whether `folder` holds these records; raises if it holds others."""
   remedy = (
-    f"Nothing was written. Take another --name, or remove {folder.parent} to "
-    "build the data set anew."
+    f"Nothing was written. Use another --name, or remove {folder.parent} to "
+    "build the data set again."
   )
   if (folder / INDEX).is_file():
     if read_index(folder)[1:] == _text(lines):
@@ -204,8 +205,8 @@ def _require_space(home: pathlib.Path, lines: _Lines) -> None:
   free = shutil.disk_usage(home).free
   if needed > free:
     raise DataError(
-      f"The data set takes {needed:,} bytes and {home} has {free:,} left. Make "
-      "room, or take another --data_dir."
+      f"The data set needs {needed:,} bytes, but {home} has only {free:,} "
+      "left. Free some space, or use another --data_dir."
     )
 
 

@@ -69,8 +69,8 @@ def read_tfds(name: str, data_dir: str | os.PathLike) -> Dataset:
   import_tfds()
   if not data_dir:
     raise DataError(
-      "config.data.tfds_dir is empty: set --config.data.tfds_dir=FOLDER to the "
-      "folder that holds the TFDS data sets."
+      "`tfds_dir` is empty: set `tfds_dir`=FOLDER, the folder that holds the "
+      "TFDS data sets."
     )
   folder = version_folder(name, data_dir)
   if not (folder / INDEX).exists():
@@ -87,8 +87,8 @@ def read_tfds(name: str, data_dir: str | os.PathLike) -> Dataset:
   except (ValueError, KeyError, TypeError) as error:
     raise DataError(
       f"{folder / INDEX} cannot be read: {type(error).__name__}: {error}. It "
-      "is damaged, or of a newer inp_former_jax: install that, or remove "
-      f"{folder} and build the data set again ({COMMAND})."
+      "is damaged, or a newer inp_former_jax wrote it: install that version, "
+      f"or remove {folder} and build the data set again ({COMMAND})."
     ) from error
   _check_sizes(folder, files)
   forget_open_files()
@@ -112,8 +112,8 @@ def version_folder(name: str, data_dir: str | os.PathLike) -> "epath.Path":
 
   if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
     raise DataError(
-      f"A TFDS data set cannot be called {name!r}; expected small letters, "
-      "digits and underscores, a letter first."
+      f"A TFDS data set cannot be called {name!r}; expected lower-case "
+      "letters, digits and underscores, beginning with a letter."
     )
   if not is_bucket(data_dir):
     data_dir = absolute(data_dir)
@@ -188,7 +188,7 @@ def _absent(name: str, data_dir: "epath.Path") -> DataError:
   if others := foreign_entries(data_dir / name):
     return DataError(
       f"{data_dir / name} was not written by this version of {COMMAND}: it has "
-      f"{', '.join(others[:3])} and no {VERSION}/{INDEX}. Remove it, or take "
+      f"{', '.join(others[:3])} but no {VERSION}/{INDEX}. Remove it, or use "
       f"another name. {build}"
     )
   present = sorted(
@@ -202,5 +202,5 @@ def _absent(name: str, data_dir: "epath.Path") -> DataError:
   return DataError(
     f"{data_dir} has no data set {name!r}; it has {', '.join(present)}. "
     + (f"Did you mean {nearest[0]!r}? " if nearest else "")
-    + f"Mend config.data.tfds. {build}"
+    + f"Fix `tfds`. {build}"
   )
