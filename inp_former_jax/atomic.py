@@ -8,22 +8,23 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-  """Gives a temporary file's path, which then takes the place of `path`.
+  """Replaces a file by a temporary file that the caller writes.
 
   Args:
-    path: The file to write; its folder is made if it is not there.
+    path: The file to write; its folder is made if it does not exist.
 
   Yields:
-    A path in the same folder, with the same suffix, where the caller writes
-    the file and closes it. After an error it is removed and `path` is as it
-    was.
+    The temporary path, in the same folder and with the same suffix, where the
+    caller writes the file and closes it. After an error it is removed and
+    `path` is unchanged.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
   try:
     yield part
-    # Without it a power cut could leave the new name on an empty file.
+    # Without fsync, a power failure could leave an empty file under the new
+    # name.
     with open(part, "rb+") as file:
       os.fsync(file.fileno())
     os.replace(part, path)

@@ -1,6 +1,6 @@
-"""Mesh, shardings of batches and parameters, and what hosts exchange.
+"""The mesh, shardings of batches and parameters, and exchange between hosts.
 
-One device is the smallest mesh: nothing else distinguishes it from a pod.
+A single device is the smallest mesh and is treated like any other.
 """
 
 import jax
@@ -12,26 +12,27 @@ AXES = ("data", "fsdp")
 
 
 def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
-  """A mesh over all devices of all processes.
+  """Makes a mesh over all devices of all processes.
 
   Args:
-    data: Devices along the data axis; -1 takes all that are left.
-    fsdp: Devices over which parameters and optimizer state are split; the
-      batch is split over them too.
+    data: The number of devices along the data axis; -1 means all devices that
+      `fsdp` leaves.
+    fsdp: The number of devices over which parameters and optimizer state are
+      split; the batch is split over them too.
 
   Returns:
     A mesh with the axes `data` and `fsdp`.
 
   Raises:
-    ValueError: The product is not the number of devices.
+    ValueError: If the product of both is not the number of devices.
   """
   count = jax.device_count()
   if data == -1 and fsdp > 0 and count % fsdp == 0:
     data = count // fsdp
   if data < 1 or fsdp < 1 or data * fsdp != count:
     raise ValueError(
-      f"config.mesh asks for data={data} x fsdp={fsdp} devices; there are "
-      f"{count}. Make the product {count}, or set config.mesh.data=-1."
+      f"`mesh_data` x `mesh_fsdp` is {data} x {fsdp} devices; there are "
+      f"{count}. Make the product {count}, or set `mesh_data`=-1."
     )
   return jax.make_mesh(
     (data, fsdp), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2
@@ -39,25 +40,26 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """First axis over all devices."""
+  """Returns the sharding that splits the first axis over all devices."""
   return NamedSharding(mesh, P(AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """The whole array on every device."""
+  """Returns the sharding that puts the whole array on every device."""
   return NamedSharding(mesh, P())
 
 
 def parameter_shardings(mesh: Mesh, tree):
-  """Shardings for parameters or optimizer state.
+  """Returns the shardings for parameters or optimizer state.
 
   Args:
-    mesh: The mesh.
-    tree: Arrays or `jax.ShapeDtypeStruct`s.
+    mesh: The mesh of all devices.
+    tree: A pytree of arrays or `jax.ShapeDtypeStruct`s.
 
   Returns:
-    The tree with a sharding for every leaf: over `fsdp` along its largest
-    axis that `fsdp` divides, replicated where there is none.
+    The tree with a sharding in place of every leaf. It splits the leaf's
+    largest axis that `fsdp` divides over `fsdp`; a leaf without such an axis is
+    replicated.
   """
   size = mesh.shape["fsdp"]
 
@@ -74,14 +76,14 @@ def parameter_shardings(mesh: Mesh, tree):
 
 
 def abstract(tree, shardings):
-  """Shapes, dtypes and shardings of a pytree, without its values.
+  """Returns the shapes, dtypes and shardings of a pytree, without its values.
 
   Args:
-    tree: Arrays or `jax.ShapeDtypeStruct`s.
-    shardings: The tree's shardings, as `parameter_shardings` gives them.
+    tree: A pytree of arrays or `jax.ShapeDtypeStruct`s.
+    shardings: The shardings of its leaves, e.g. from `parameter_shardings`.
 
   Returns:
-    The tree with a `jax.ShapeDtypeStruct` for every leaf.
+    The tree with a `jax.ShapeDtypeStruct` in place of every leaf.
   """
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
@@ -91,30 +93,30 @@ def abstract(tree, shardings):
 
 
 def check_batch_size(mesh: Mesh, batch_size: int) -> None:
-  """Makes sure that the devices divide a global batch.
+  """Checks that a global batch can be split over all devices.
 
   Args:
-    mesh: The mesh.
-    batch_size: Global batch size.
+    mesh: The mesh of all devices.
+    batch_size: The number of images in a global batch.
 
   Raises:
-    ValueError: They do not.
+    ValueError: If the number of devices does not divide the batch size.
   """
   if batch_size < 1 or batch_size % mesh.size:
     nearest = max(1, round(batch_size / mesh.size)) * mesh.size
     raise ValueError(
-      f"config.batch_size={batch_size} cannot be split over {mesh.size} "
-      f"devices; the nearest size that can is {nearest}."
+      f"`batch_size` is {batch_size}, which cannot be split equally over "
+      f"{mesh.size} devices; the nearest size that can is {nearest}."
     )
 
 
 def to_global(batch: np.ndarray, sharding: NamedSharding) -> jax.Array:
-  """Each process's rows of a batch -> one global array."""
+  """Combines each process's rows of a batch into one global array."""
   return jax.make_array_from_process_local_data(sharding, batch)
 
 
 def to_local(array: jax.Array) -> np.ndarray:
-  """This process's rows of a global batch, in order, as numpy."""
+  """Returns this process's rows of a global batch, in order, in numpy."""
   if jax.process_count() == 1:
     return np.asarray(array)
   shards = {s.index[0].start or 0: s.data for s in array.addressable_shards}
@@ -122,17 +124,17 @@ def to_local(array: jax.Array) -> np.ndarray:
 
 
 def sum_over_processes(array: np.ndarray) -> np.ndarray:
-  """Sum of an equally shaped host array over all processes."""
+  """Returns the sum over all processes of an equally shaped host array."""
   return gather_processes(array).sum(axis=0)
 
 
 def gather_processes(array: np.ndarray) -> np.ndarray:
-  """Equally shaped host arrays of all processes, stacked on a new axis."""
+  """Stacks the equally shaped host arrays of all processes on a new axis."""
   if jax.process_count() == 1:
     return array[None]
   from jax.experimental import multihost_utils
 
-  # Bytes travel, for 64-bit numbers would be cut to 32 on the way.
+  # Sent as bytes, because 64-bit numbers would be cut to 32 bits on the way.
   gathered = multihost_utils.process_allgather(
     np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
   )

@@ -53,8 +53,8 @@ def test_meshes_that_do_not_fit_are_refused(eight_devices, data, fsdp):
   with pytest.raises(ValueError, match="there are 8") as error:
     sharding.make_mesh(data, fsdp)
   message = str(error.value)
-  assert "config.mesh" in message and "config.mesh.data=-1" in message
-  assert f"fsdp={fsdp}" in message
+  assert "`mesh_data` x `mesh_fsdp`" in message and "`mesh_data`=-1" in message
+  assert f"{data} x {fsdp} devices" in message
   assert not eight_devices
 
 
@@ -103,7 +103,7 @@ def test_batch_that_devices_divide_is_accepted():
 def test_batches_that_devices_do_not_divide_name_the_nearest(size, nearest):
   with pytest.raises(ValueError) as error:
     sharding.check_batch_size(mesh_of(2, 4), size)
-  assert f"config.batch_size={size}" in str(error.value)
+  assert f"`batch_size` is {size}" in str(error.value)
   assert "8 devices" in str(error.value)
   assert str(error.value).endswith(f"is {nearest}.")
 

@@ -1,1 +1,1 @@
-"""From folders on disk to sharded batches."""
+"""Data sets: from image files in folders to training and evaluation batches."""

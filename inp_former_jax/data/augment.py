@@ -1,11 +1,11 @@
-"""The 21 augmentations of few-shot training, on a batch on the device.
+"""The 21 augmentations of few-shot training, for a batch on the device.
 
-All but grey are affine maps of the sampling grid, so one sampler with a table
-of matrices does them all: which one an image gets is data, not code, and a
-batch may mix them. The conventions are those of PyTorch's `affine_grid` and
-`grid_sample` with bilinear interpolation, reflection padding and
-`align_corners=False`: coordinates run from -1 to 1 over the whole side, from
-border to border, and an image is mirrored at the outer edge of its border
+All of them but grey are affine maps of the sampling grid, so one sampler with
+a table of matrices covers them all: which augmentation an image gets is data,
+not code, and a batch may mix them. The conventions are those of PyTorch's
+`affine_grid` and `grid_sample` with bilinear interpolation, reflection padding
+and `align_corners=False`: coordinates run from -1 to 1 over the whole side,
+from border to border, and an image is mirrored at the outer edge of its border
 pixels.
 """
 
@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# ITU-R BT.601, as the original takes them; on the normalised image, where
-# they give no true luminance.
+# The weights of ITU-R BT.601. Like the original, we apply them to the
+# normalised image, where they do not give the true luminance.
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
@@ -27,9 +27,10 @@ class Augmentation:
   """One way to change an image.
 
   Attributes:
-    name: For logs.
-    matrix: 2x3, from a point (x, y, 1) of the result to the point of the
-      image shown there; x to the right, y down, each from -1 to 1.
+    name: The name shown in logs.
+    matrix: The 2x3 matrix that maps a point (x, y, 1) of the result to the
+      point of the image that is shown there. x points to the right and y down,
+      each from -1 to 1.
     grey: Whether the result is grey.
   """
 
@@ -43,7 +44,7 @@ _FLIP = ((-1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
 
 def _rotation(degrees: float) -> Augmentation:
-  """Turns what is shown counter-clockwise."""
+  """Rotates the image content counter-clockwise."""
   cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
   return Augmentation(
     f"rotate_{degrees:+g}",
@@ -52,13 +53,13 @@ def _rotation(degrees: float) -> Augmentation:
 
 
 def _quarter_turns(turns: int) -> Augmentation:
-  """Turns counter-clockwise, like `np.rot90`; cos and sin are exact."""
+  """Rotates counter-clockwise, like `np.rot90`; cos and sin are exact."""
   cos, sin = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[turns]
   return Augmentation(f"rot90_{turns}", ((cos, -sin, 0.0), (sin, cos, 0.0)))
 
 
 def _translation(x: float, y: float) -> Augmentation:
-  """Moves the window, in halves of a side: what is shown moves back."""
+  """Moves the window by x and y half sides; the content moves the other way."""
   return Augmentation(
     f"translate_{x:+g}_{y:+g}", ((1.0, 0.0, x), (0.0, 1.0, y))
   )
@@ -67,7 +68,7 @@ def _translation(x: float, y: float) -> Augmentation:
 _ANGLES = (-45.0, -33.75, -22.5, -11.25, 11.25, 22.5, 33.75, 45.0)
 _SIGNS = ((1, 1), (-1, 1), (-1, -1), (1, -1))
 
-# In the order of the original. A run resumes with these numbers: append only.
+# In the order of the original. Only append: resumed runs rely on the indices.
 AUGMENTATIONS: tuple[Augmentation, ...] = (
   Augmentation("none", _IDENTITY),
   *(_rotation(degrees) for degrees in _ANGLES),
@@ -79,26 +80,28 @@ AUGMENTATIONS: tuple[Augmentation, ...] = (
 
 
 def augment(images: jax.Array, index: jax.Array) -> jax.Array:
-  """Augments each image of a batch in its own way.
+  """Applies to each image of a batch an augmentation of its own.
 
-  Flips and quarter turns, and index 0, give the very values of the image.
+  Index 0, flips and quarter turns keep the exact values of the pixels.
 
   Args:
-    images: (B, H, W, 3) float32, normalised; H = W.
-    index: (B,) int32 in [0, 22), rows of AUGMENTATIONS; 0 leaves the image as
-      it is. Traced values cannot be refused: others give nan.
+    images: The normalised images, (B, H, W, 3) float32, with H = W.
+    index: The row of AUGMENTATIONS for each image, (B,) int32 in [0, 22); 0
+      leaves the image as it is. Traced values cannot be checked, so any other
+      index gives nan.
 
   Returns:
-    (B, H, W, 3) float32.
+    The augmented images, (B, H, W, 3) float32.
 
   Raises:
-    ValueError: The images are not square: quarter turns would give another
-      shape. Or a shape or dtype is not as above.
+    ValueError: If the images are not square, as quarter turns would change
+      their shape, or if a shape or dtype is not as above.
   """
   _check(images, index)
   side = images.shape[1]
   table = np.array([row.matrix for row in AUGMENTATIONS])
-  table[:, :, 2] *= side / 2  # to pixels, whose centres are exact in float32
+  # In pixels, because the centres of pixels are exact in float32.
+  table[:, :, 2] *= side / 2
   matrices = _rows(jnp.asarray(table, jnp.float32), index, jnp.nan)
   sampled = jax.vmap(_sample)(images, matrices)
   grey = jnp.asarray([row.grey for row in AUGMENTATIONS])
@@ -123,8 +126,8 @@ def _check(images: jax.Array, index: jax.Array) -> None:
   if height != width:
     raise ValueError(
       f"The images are {height}x{width} pixels (height x width); expected "
-      "square ones, for a quarter turn changes the shape of others. Set the "
-      "crop to a square to train on few shots."
+      "square ones, because a quarter turn changes the shape of others. Use a "
+      "square crop to train on few shots."
     )
 
 
@@ -135,7 +138,11 @@ def _rows(table: jax.Array, index: jax.Array, missing: float) -> jax.Array:
 
 
 def _grey(images: jax.Array) -> jax.Array:
-  """(..., 3) -> (..., 3); sums, for a product may run in lower precision."""
+  """Makes (..., 3) images grey.
+
+  It sums products of scalars because a matrix product may run in lower
+  precision.
+  """
   luma = functools.reduce(
     operator.add,
     (images[..., c] * weight for c, weight in enumerate(GREY_WEIGHTS)),
@@ -144,17 +151,19 @@ def _grey(images: jax.Array) -> jax.Array:
 
 
 def _sample(image: jax.Array, matrix: jax.Array) -> jax.Array:
-  """Bilinear, with reflection.
+  """Samples an image bilinearly, with reflection at its edges.
 
   Args:
-    image: (S, S, 3) float32.
-    matrix: (2, 3) float32, between points (x, y) in pixels from the centre.
+    image: The image, (S, S, 3) float32.
+    matrix: The affine map, (2, 3) float32, from points of the result to points
+      of the image, both (x, y) in pixels from the centre.
 
   Returns:
-    (S, S, 3) float32.
+    The sampled image, (S, S, 3) float32.
   """
   side = image.shape[0]
-  # Multiples of 1/2, hence exact; so are their images under flips and turns.
+  # These are multiples of 1/2 and hence exact, also after flips and quarter
+  # turns.
   offset = jnp.arange(side, dtype=jnp.float32) - (side - 1) / 2
   x, y = offset[None, :], offset[:, None]
   # Products of (2, 3) matrices would run on the matrix unit, in bfloat16.
@@ -166,7 +175,7 @@ def _sample(image: jax.Array, matrix: jax.Array) -> jax.Array:
     return (1 - weight_x) * pixel(y, left) + weight_x * pixel(y, right)
 
   def pixel(y, x):
-    return image.at[y, x].get(mode="clip")  # a nan may become any integer
+    return image.at[y, x].get(mode="clip")  # A nan may become any integer.
 
   return (1 - weight_y) * row(top) + weight_y * row(bottom)
 
@@ -174,23 +183,26 @@ def _sample(image: jax.Array, matrix: jax.Array) -> jax.Array:
 def _neighbours(
   offset: jax.Array, side: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The two pixels along an axis that a point lies between.
+  """Finds the two pixels along an axis between which each point lies.
 
   Args:
-    offset: (S, S) float32, pixels from the centre, within or beyond the image.
-    side: S.
+    offset: The points along the axis, (S, S) float32, in pixels from the
+      centre, within or beyond the image.
+    side: S, the side of the image in pixels.
 
   Returns:
-    Lower and upper pixel, (S, S) int32, and the upper's weight, (S, S, 1).
+    The lower and the upper pixel, (S, S) int32 each, and the weight of the
+    upper one, (S, S, 1) float32.
   """
-  # The outer edge is half a side from the centre; beyond it the image is
-  # mirrored, and beyond the mirror image repeated.
+  # The outer edge is half a side from the centre. Beyond it comes the mirror
+  # image; beyond that, image and mirror image repeat.
   period = 2.0 * side
   offset = offset - period * jnp.round(offset / period)  # within +-S
   edge = side / 2
   inside = jnp.where(offset > edge, side - offset, offset)
   inside = jnp.where(offset < -edge, -side - offset, inside)
-  # Between the outer edge and the centre of the border pixel: that pixel.
+  # Points between the outer edge and the centre of the border pixel get the
+  # value of that pixel.
   position = jnp.clip(inside + (side - 1) / 2, 0, side - 1)
   lower = jnp.floor(position)
   upper = jnp.minimum(lower + 1, side - 1)

@@ -2,4 +2,4 @@
 
 
 class DataError(ValueError):
-  """A data set or one of its files is not as it must be; names the file."""
+  """Raised if a data set or one of its files is invalid; names the file."""

@@ -1,4 +1,4 @@
-"""Few-shot training: which images are drawn, and how they are multiplied."""
+"""Few-shot training: draws a few images and pairs them with augmentations."""
 
 import collections
 import dataclasses
@@ -15,22 +15,22 @@ from inp_former_jax.data.records import Dataset, Record
 def draw_shots(dataset: Dataset, shots: int, seed: int) -> Dataset:
   """Keeps a few training images of each category, drawn at random.
 
-  The draw of a category depends on its own images, its name and the seed
-  alone: it stays the same when other categories are left out. A draw of more
-  shots holds that of fewer.
+  The draw of a category depends only on its own images, its name and the seed,
+  so it stays the same when other categories are left out. A draw of more shots
+  includes the draw of fewer.
 
   Args:
-    dataset: Any.
-    shots: k, images per category, at least 1.
-    seed: At least 0.
+    dataset: The data set to draw from.
+    shots: k, the number of images per category, at least 1.
+    seed: The seed of the draw, at least 0.
 
   Returns:
-    The data set with k training images per category, in their order; all else
-    is untouched.
+    The data set with k training images per category, in their original order;
+    everything else is unchanged.
 
   Raises:
-    DataError: A category has fewer than k training images.
-    ValueError: k or the seed is too small.
+    DataError: If a category has fewer than k training images.
+    ValueError: If k is below 1 or the seed below 0.
   """
   if shots < 1:
     raise ValueError(f"The number of shots is {shots}; expected at least 1.")
@@ -43,9 +43,9 @@ def draw_shots(dataset: Dataset, shots: int, seed: int) -> Dataset:
   _require_enough(dataset.name, counts, shots)
   drawn = []
   for category, found in places.items():
-    # Sorted, so that it does not matter how a reader orders them.
+    # Sorted, so that the draw does not depend on the reader's order.
     found.sort(key=lambda place: str(dataset.train[place].image))
-    # The first of a permutation, so that more shots hold fewer.
+    # The first of a permutation, so that more shots include fewer.
     order = _generator(category, seed).permutation(len(found))[:shots]
     drawn += [found[i] for i in order]
   train = tuple(dataset.train[place] for place in sorted(drawn))
@@ -66,20 +66,20 @@ def _require_enough(name: str, counts: dict[str, int], shots: int) -> None:
 
 
 def _generator(category: str, seed: int) -> np.random.Generator:
-  # Not hash(): Python salts it anew in every process.
+  # Not hash(), which Python salts differently in every process.
   digest = hashlib.sha256(category.encode()).digest()
   return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
 
 
 def shots_table(dataset: Dataset) -> dict[str, list[str]]:
-  """What was drawn, for the log.
+  """Lists the drawn images for the log.
 
   Args:
-    dataset: As `draw_shots` gives it.
+    dataset: A data set that `draw_shots` returned.
 
   Returns:
-    Category -> names of its training images; whole paths where two of a
-    category have the same name.
+    A dict from each category to the names of its training images, or to their
+    full paths if two images of the category have the same name.
   """
   images = collections.defaultdict(list)
   for record in dataset.train:
@@ -94,7 +94,7 @@ def shots_table(dataset: Dataset) -> dict[str, list[str]]:
 
 
 def pair_indices(indices: Sequence[int]) -> list[int]:
-  """Indices of records -> indices of all their pairs in `augmented_pairs`."""
+  """Converts indices of records to indices of their `augmented_pairs`."""
   ways = len(AUGMENTATIONS)
   return [ways * i + k for i in indices for k in range(ways)]
 
@@ -102,14 +102,14 @@ def pair_indices(indices: Sequence[int]) -> list[int]:
 def augmented_pairs(
   records: Sequence[Record],
 ) -> tuple[tuple[Record, int], ...]:
-  """What few-shot training passes over: every image in all its ways.
+  """Pairs every image with every augmentation: an epoch of few-shot training.
 
   Args:
     records: The drawn images.
 
   Returns:
-    22 pairs (record, row of AUGMENTATIONS) per record, the image itself first;
-    the second goes to `augment` with the image.
+    22 pairs (record, index) per record, the unchanged image first. The index
+    is a row of AUGMENTATIONS, as `augment` takes it.
   """
   return tuple(
     (record, index) for record in records for index in range(len(AUGMENTATIONS))

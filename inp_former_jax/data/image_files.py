@@ -1,4 +1,4 @@
-"""Image files, whether they lie in a folder or inside a TFDS data set."""
+"""Image files, whether they lie in a folder or within a TFDS data set."""
 
 import dataclasses
 import functools
@@ -18,25 +18,26 @@ IMAGE, MASKS = "image", "masks"  # features of the stored data set
 INSTALL = 'pip install "inp-former-jax[tfds]"'
 
 _OPENING = threading.Lock()
-# Of each thread: an evaluation asks three times for the same record, for the
-# image, its size and the masks.
+# The last record that each thread has read: an evaluation asks for the same
+# record three times, for the image, its size and the masks.
 _LAST = threading.local()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoredFile:
-  """A file that is kept, byte for byte, in a record of a TFDS data set.
+  """A file that a record of a TFDS data set holds byte for byte.
 
-  Holds no open file, so that it may be sent to other processes; each opens
-  the data set once, when the first of its files is asked for.
+  It keeps no open file, so it can be sent to other processes. Each process
+  opens the data set once, when it first reads one of the files.
 
   Attributes:
-    folder: Of the data set: DATA_DIR/NAME/VERSION.
-    split: The split with the record, e.g. "train".
-    index: The record's place in the split, from 0.
-    path: The file's name in the folder that the data set was made from, with
-      / between folders.
-    mask: Which of the record's masks it is, from 0; None: its image.
+    folder: The folder of the data set, DATA_DIR/NAME/VERSION.
+    split: The split that holds the record, e.g. "train".
+    index: The position of the record in the split, from 0.
+    path: The name of the file in the folder that the data set was built from,
+      with / between folders.
+    mask: Which of the record's masks the file is, from 0; None if it is the
+      image.
   """
 
   folder: str
@@ -47,26 +48,26 @@ class StoredFile:
 
   @property
   def name(self) -> str:
-    """The last part of the file's name, as a path has it."""
+    """Last part of the file's path, as in `pathlib`."""
     return pathlib.PurePosixPath(self.path).name
 
   @property
   def stem(self) -> str:
-    """The name without its extension, as a path has it."""
+    """Name of the file without its extension, as in `pathlib`."""
     return pathlib.PurePosixPath(self.path).stem
 
   def __str__(self) -> str:
-    """The file and where it is kept, for errors."""
+    """Returns the file's path and the folder that holds it, for errors."""
     return f"{self.path} in {self.folder}"
 
   def open(self) -> BinaryIO:
     """Reads the file.
 
     Returns:
-      Its bytes, as an open file.
+      The bytes of the file, as an open file.
 
     Raises:
-      DataError: The data set cannot be read.
+      DataError: If the data set cannot be read.
     """
     try:
       image, masks = _read_record(self.folder, self.split, self.index)
@@ -81,7 +82,7 @@ class StoredFile:
     return io.BytesIO(image if self.mask is None else masks[self.mask])
 
 
-ImageFile = pathlib.Path | StoredFile  # as a record names it
+ImageFile = pathlib.Path | StoredFile  # the types of the files of a record
 ImageSource = str | os.PathLike | StoredFile
 
 
@@ -89,41 +90,43 @@ def open_image_file(source: ImageSource) -> Image.Image:
   """Opens an image, as `PIL.Image.open` does.
 
   Args:
-    source: Path, or file in a data set.
+    source: The path of the image, or the file within a TFDS data set.
 
   Returns:
-    The image; its pixels are not yet decoded.
+    The image, whose pixels are not decoded yet.
 
   Raises:
-    DataError: The data set that holds the file cannot be read.
-    UnidentifiedImageError: It is no image file.
-    OSError: It cannot be opened.
+    DataError: If the data set that holds the file cannot be read.
+    UnidentifiedImageError: If the file is not an image.
+    OSError: If the file cannot be opened.
   """
   if not isinstance(source, StoredFile):
     return Image.open(source)
   try:
     return Image.open(source.open())
   except UnidentifiedImageError:
-    # Pillow names the file object, at its address in memory.
+    # Pillow's own message names the file object by its address in memory.
     raise UnidentifiedImageError(
       f"cannot identify image file {source.path!r}"
     ) from None
 
 
 def forget_open_files() -> None:
-  """Has every data set opened anew: one may have been built anew since."""
+  """Makes the next read open each data set again, as one may be rebuilt."""
   with _OPENING:
     _open_split.cache_clear()
 
 
 def import_tfds() -> types.ModuleType:
-  """TensorFlow Datasets, which only stored data sets need; no TensorFlow.
+  """Imports TensorFlow Datasets, which only TFDS data sets need.
+
+  TensorFlow itself is not needed.
 
   Returns:
     The module `tensorflow_datasets`.
 
   Raises:
-    ImportError: It is not installed.
+    ImportError: If the module is not installed.
   """
   try:
     import array_record.python.array_record_data_source  # noqa: F401
@@ -138,7 +141,7 @@ def import_tfds() -> types.ModuleType:
 def _read_record(
   folder: str, split: str, index: int
 ) -> tuple[bytes, Sequence[bytes]]:
-  """The image and the masks of a record, encoded as they were."""
+  """Returns the image and the masks of a record as encoded files."""
   with _OPENING:
     source = _open_split(folder, split)
   last = getattr(_LAST, "read", None)
@@ -149,9 +152,10 @@ def _read_record(
 
 @functools.cache
 def _open_split(folder: str, split: str) -> Sequence[bytes]:
-  """The serialised examples of a split; threads may read them together.
+  """Returns the serialised examples of a split; safe to read in threads.
 
-  They are taken as they are: TFDS would decode the images, in its own way.
+  They are not deserialised here because TFDS would then decode the images in
+  its own way.
   """
   tfds = import_tfds()
   builder = tfds.builder_from_directory(folder)
@@ -162,7 +166,7 @@ def _open_split(folder: str, split: str) -> Sequence[bytes]:
 def _parse(example: bytes) -> tuple[bytes, Sequence[bytes]]:
   from tensorflow_datasets.proto import tf_example_pb2
 
-  # Its module has no stub: protobuf makes the class at import.
+  # The module has no stub, as protobuf creates the class at import.
   # pyrefly: ignore[missing-attribute]
   parsed = tf_example_pb2.Example.FromString(example)
   features = parsed.features.feature

@@ -1,8 +1,8 @@
-"""Records -> batches: shuffled, resumable and split over processes, by grain.
+"""Batches of records, shuffled, resumable and split over processes by grain.
 
-A batch is global: with P processes, each yields every P-th of its images. The
-order follows from the seed alone, whatever the number of processes, worker
-processes and threads.
+A batch is global: each of P processes yields every P-th of its images. The
+order depends only on the seed, not on the number of processes, worker
+processes or threads.
 """
 
 import functools
@@ -20,11 +20,11 @@ from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import Record
 from inp_former_jax.data.transforms import Preprocessing, load_image, load_mask
 
-Example = Mapping[str, np.ndarray | np.generic]  # not yet stacked
+Example = Mapping[str, np.ndarray | np.generic]  # Not stacked into a batch yet.
 
 
 def steps_per_epoch(num_records: int, batch_size: int) -> int:
-  """Full batches in one pass over the records; the rest is dropped."""
+  """Returns the number of full batches in one pass over the records."""
   return num_records // batch_size
 
 
@@ -41,30 +41,31 @@ def training_batches(
   process_index: int = 0,
   process_count: int = 1,
 ) -> "TrainingBatches":
-  """Batches of images for ever, in a new order every epoch.
+  """Returns endless batches of images, in a new order for every epoch.
 
   Args:
-    records: Images to train on.
-    preprocessing: Sizes.
-    batch_size: B, images per global batch.
-    seed: Decides the order, in [0, 2**32).
-    augmented: Whether an epoch passes over every image in all its 22 ways
-      (few-shot training) rather than over the images.
-    sampling: How often an image comes, see `sampling.SAMPLINGS`.
-    num_workers: Processes that decode, a batch each; 0: threads do.
-    num_threads: Threads of this process that decode if num_workers is 0.
-    process_index: Of this process, among those that train together.
-    process_count: Number of processes that train together.
+    records: The images to train on.
+    preprocessing: The sizes to resize and crop to.
+    batch_size: B, the number of images in a global batch.
+    seed: The seed of the order, in [0, 2**32).
+    augmented: Whether an epoch contains each image with all its 22
+      augmentations (few-shot training) rather than each image once.
+    sampling: What is drawn equally often, one of `sampling.SAMPLINGS`.
+    num_workers: The number of processes that decode, each a whole batch; 0
+      decodes in threads instead.
+    num_threads: The number of threads that decode if num_workers is 0.
+    process_index: The index of this process among those that train together.
+    process_count: The number of processes that train together.
 
   Returns:
     An iterator over dict(image=(B', Hc, Wc, 3) uint8), with B' = B /
-    process_count, and augmentation=(B',) int32 if augmented, the number for
+    process_count; if augmented, also augmentation=(B',) int32, the indices for
     `augment.augment`. It has `get_state` and `set_state`, and raises DataError
-    at a file that cannot be read.
+    for a file that cannot be read.
 
   Raises:
-    DataError: There are fewer records than a batch takes.
-    ValueError: B is not divisible by process_count, or the sampling unknown.
+    DataError: If there are fewer records than images in a batch.
+    ValueError: If process_count does not divide B, or sampling is unknown.
   """
   groups = sampling_orders.groups(records, sampling)
   if augmented:
@@ -98,35 +99,34 @@ def shuffled_batches(
   process_index: int = 0,
   process_count: int = 1,
 ) -> "TrainingBatches":
-  """As `training_batches`, of examples of any kind.
+  """Returns endless batches like `training_batches`, of examples of any kind.
 
   Args:
-    source: Random access.
-    make_example: From an item of the source to arrays of fixed shapes; worker
-      processes must be able to pickle it.
-    batch_size: As there, and so are the others.
-    seed: As there.
-    groups: Indices of the source that come equally often, group by group; by
-      default all items do.
-    num_workers: As there.
-    num_threads: As there.
-    process_index: As there.
-    process_count: As there.
+    source: The items, with random access.
+    make_example: A function, which must be picklable for worker processes,
+      from an item of the source to arrays of fixed shapes.
+    batch_size: B, the number of examples in a global batch.
+    seed: The seed of the order, in [0, 2**32).
+    groups: Groups of indices of the source; every group is drawn equally
+      often. By default every item is.
+    num_workers: The number of processes that decode; 0 decodes in threads.
+    num_threads: The number of threads that decode if num_workers is 0.
+    process_index: The index of this process among those that train together.
+    process_count: The number of processes that train together.
 
   Returns:
-    As there, over what `make_example` gives, stacked.
+    An iterator like that of `training_batches`, over stacked examples.
 
   Raises:
-    DataError: There are fewer items than a batch takes.
-    ValueError: B is not divisible by process_count.
+    DataError: If there are fewer items than examples in a batch.
+    ValueError: If process_count does not divide B.
   """
   local_size = _local_batch_size(batch_size, process_count)
   steps = steps_per_epoch(len(source), batch_size)
   if steps < 1:
     raise DataError(
-      f"A batch takes {batch_size} images and there are {len(source)} to "
-      f"train on. Set config.batch_size to at most {len(source)}, or add "
-      "images."
+      f"A batch takes {batch_size} images, but there are only {len(source)} to "
+      f"train on. Set `batch_size` to at most {len(source)}, or add images."
     )
   if len(groups) > 1:
     order = sampling_orders.balanced_order(source, groups, seed)
@@ -137,10 +137,10 @@ def shuffled_batches(
 
 
 class TrainingBatches(grain.DatasetIterator):
-  """Iterator whose state is the number of batches it has given.
+  """An iterator whose state is the number of batches it has yielded.
 
-  Grain's own state depends on the number of workers; this one does not, nor on
-  the number of processes, so that a run may go on on another machine.
+  Unlike grain's own state, it depends neither on the number of workers nor on
+  the number of processes, so a run can resume on another machine.
   """
 
   def __init__(
@@ -150,13 +150,13 @@ class TrainingBatches(grain.DatasetIterator):
     num_workers: int,
     num_threads: int,
   ):
-    """Starts at the first batch.
+    """Creates an iterator that starts at the first batch.
 
     Args:
-      examples: Endless.
-      batch_size: Examples per batch of this process.
-      num_workers: Processes; 0: threads.
-      num_threads: Threads.
+      examples: The endless examples of this process.
+      batch_size: The number of examples in a batch of this process.
+      num_workers: The number of processes that decode; 0 decodes in threads.
+      num_threads: The number of threads that decode if num_workers is 0.
     """
     super().__init__()
     self._open = lambda start: _batched(
@@ -166,33 +166,34 @@ class TrainingBatches(grain.DatasetIterator):
     self._next_batch = 0
 
   def __next__(self) -> dict[str, np.ndarray]:
-    """Gives the next batch."""
+    """Returns the next batch."""
     self._assert_not_closed()
     if self._batches is None:
       self._batches = self._open(self._next_batch)
     try:
       batch = next(self._batches)
     except DataError:
-      self._stop()  # the next call fails again instead of skipping the file
+      self._stop()  # The next call fails again instead of skipping the file.
       raise
     self._next_batch += 1
     return batch
 
   def get_state(self) -> dict[str, Any]:
-    """The position, fit for JSON."""
+    """Returns the position in a form that JSON can hold."""
     return {"next_batch": self._next_batch}
 
   def set_state(self, state: dict[str, Any]) -> None:
-    """Goes to a position that `get_state` gave.
+    """Moves to a position that `get_state` returned.
 
     Args:
-      state: Of an iterator with the same records, batch size and seed.
+      state: The state of an iterator with the same records, batch size and
+        seed.
     """
     self._stop()
     self._next_batch = int(state["next_batch"])
 
   def close(self) -> None:
-    """Ends the threads or processes."""
+    """Stops the threads or processes."""
     self._stop()
     super().close()
 
@@ -213,33 +214,33 @@ def evaluation_batches(
   process_index: int = 0,
   process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Batches of images and masks, once, in the order of the records.
+  """Returns batches of all images and masks once, in the order of the records.
 
-  All batches have the same shapes and all processes yield the same number of
-  them: what is missing in the last one is filled with zeros.
+  All batches have the same shapes, and all processes yield the same number of
+  batches: the last batch is filled up with zeros.
 
   Args:
-    records: Images to evaluate.
-    preprocessing: Sizes.
-    batch_size: B, images per global batch.
-    evaluation_size: S, side of the masks in pixels.
-    num_workers: Processes that decode, a batch each; 0: threads do.
-    num_threads: Threads of this process that decode if num_workers is 0.
-    process_index: Of this process, among those that evaluate together.
-    process_count: Number of processes that evaluate together.
+    records: The images to evaluate.
+    preprocessing: The sizes to resize and crop to.
+    batch_size: B, the number of images in a global batch.
+    evaluation_size: S, the side of the masks in pixels.
+    num_workers: The number of processes that decode; 0 decodes in threads.
+    num_threads: The number of threads that decode if num_workers is 0.
+    process_index: The index of this process among those that evaluate together.
+    process_count: The number of processes that evaluate together.
 
   Returns:
     An iterator over dicts, with B' = B / process_count:
-      image: (B', Hc, Wc, 3) uint8.
-      mask: (B', S, S) bool, True where defective.
-      has_mask: (B',) bool; False for a defective image without a mask.
-      index: (B',) int32, into records; -1 where filled.
-      valid: (B',) bool; False where filled.
-    It raises DataError at a file that cannot be read.
+      image: The images, (B', Hc, Wc, 3) uint8.
+      mask: The masks, (B', S, S) bool, True where defective.
+      has_mask: (B',) bool, False for a defective image without a mask.
+      index: (B',) int32, the indices of the records, -1 for filling.
+      valid: (B',) bool, False for filling.
+    It raises DataError for a file that cannot be read.
 
   Raises:
-    DataError: There are no records.
-    ValueError: B is not divisible by process_count.
+    DataError: If there are no records.
+    ValueError: If process_count does not divide B.
   """
   local_size = _local_batch_size(batch_size, process_count)
   if not records:
@@ -275,23 +276,23 @@ def _batched(
   num_workers: int,
   num_threads: int,
 ) -> grain.DatasetIterator:
-  """Decodes in the background; the order is that of the examples."""
+  """Decodes and batches in the background, in the order of the examples."""
   if num_workers == 0:
     options = grain.ReadOptions(num_threads, max(num_threads, 2 * batch_size))
     dataset = examples.to_iter_dataset(options).batch(batch_size)
     return iter(dataset)
   _let_grain_read_its_flags()
-  # Grain deals what comes before `to_iter_dataset` out to the workers: had it
-  # to be examples, the number of workers would decide what is in a batch.
+  # Grain distributes what precedes `to_iter_dataset` over the workers. If that
+  # were examples, the number of workers would decide what is in a batch.
   dataset = examples.batch(batch_size).to_iter_dataset(grain.ReadOptions(0, 0))
   options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
   return iter(dataset.mp_prefetch(options))
 
 
 def _let_grain_read_its_flags() -> None:
-  """Marks grain's absl flags as parsed, where no `app.run` has parsed them.
+  """Marks grain's absl flags as parsed if no `app.run` has parsed them.
 
-  Otherwise starting workers fails in a notebook, a test or a library.
+  Without this, starting workers fails in a notebook, a test or a library.
   """
   if not flags.FLAGS.is_parsed():
     for name in flags.FLAGS:

@@ -1,4 +1,4 @@
-"""Several data sets as one: super-multi-class training."""
+"""Combines several data sets into one for super-multi-class training."""
 
 import dataclasses
 import os
@@ -19,21 +19,22 @@ def read_sources(
   sources: Sequence[Source],
   read: Callable[..., Dataset] = read_layout,
 ) -> Dataset:
-  """Reads data sets and puts them together.
+  """Reads several data sets and combines them into one.
 
   Args:
-    sources: (layout, root) or (layout, root, categories) of each, as
-      `config.data.sources` has them.
-    read: Reads one of them.
+    sources: A tuple (layout, root) or (layout, root, categories) for each data
+      set.
+    read: The function that reads one data set, called with these three values.
 
   Returns:
-    Their records, one data set after the other. Categories are qualified,
-    `mvtec/cable`, and every record names its source: the layout, or the name
-    of its folder where a layout comes more than once.
+    The combined data set, with the records of one data set after those of the
+    other. Categories are qualified, e.g. `mvtec/cable`, and every record names
+    its source: the layout, or the name of the data set's folder if several
+    data sets have the same layout.
 
   Raises:
-    DataError: A source is not of this form, two have the same name, or the
-      reader's own.
+    DataError: If a source is not of this form, if two sources have the same
+      name, or if a data set cannot be read.
   """
   sources = [_checked(source) for source in sources]
   names = _names(sources)
@@ -56,8 +57,8 @@ def _checked(source: Sequence) -> Source:
     isinstance(part, str) for part in source[:2]
   ):
     raise DataError(
-      f"config.data.sources holds {source!r}; expected (layout, root) or "
-      "(layout, root, categories), e.g. ('visa', '/data/visa', ())."
+      f"`sources` holds {source!r}; expected (layout, root) or (layout, root, "
+      "categories), e.g. ('visa', '/data/visa', ())."
     )
   layout, root, *categories = source
   return layout, root, categories[0] if categories else ()
@@ -72,21 +73,21 @@ def _names(sources: Sequence[Source]) -> list[str]:
   twice = [name for name, count in Counter(names).items() if count > 1]
   if twice:
     raise DataError(
-      f"Two of config.data.sources are called {twice[0]!r}; expected folders "
-      "of different names where a layout comes more than once. Rename one."
+      f"Two of `sources` are called {twice[0]!r}; expected folders with "
+      "different names if a layout occurs more than once. Rename one of them."
     )
   return names
 
 
 def qualify(dataset: Dataset, name: str) -> Dataset:
-  """Puts a data set's name before its categories.
+  """Qualifies the categories of a data set by its name.
 
   Args:
-    dataset: Any.
-    name: Its name among others.
+    dataset: The data set to change.
+    name: Its name in the mixture.
 
   Returns:
-    The same with the categories `name/category` and `source` set.
+    The data set with the categories `name/category` and the source `name`.
   """
 
   def qualified(record: Record) -> Record:
@@ -105,15 +106,18 @@ def qualify(dataset: Dataset, name: str) -> Dataset:
 def keep_categories(
   dataset: Dataset, categories: Sequence[str], root: str | os.PathLike
 ) -> Dataset:
-  """Leaves out all categories but some.
+  """Keeps only some categories of a data set.
 
   Args:
-    dataset: Any.
-    categories: Those to keep; all if empty.
-    root: Where the data set lies, for the error.
+    dataset: The data set to choose from.
+    categories: The categories to keep; all of them if empty.
+    root: The folder of the data set, named in the error.
+
+  Returns:
+    The data set with only the records of these categories.
 
   Raises:
-    DataError: One of them is not there.
+    DataError: If the data set has no such category.
   """
   if not categories:
     return dataset

@@ -1,4 +1,4 @@
-"""What a data set is: records of image files, told apart by category."""
+"""Data sets as records of image files, grouped by category."""
 
 import dataclasses
 import functools
@@ -12,22 +12,23 @@ BRIGHT, NON_ZERO = "bright", "non-zero"
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-  """One image file and what is known of it.
+  """An image file and what is known about it.
 
   Attributes:
-    image: The image file, or the file within a TFDS data set.
+    image: The image file, in a folder or within a TFDS data set.
     category: The kind of product, e.g. "cable".
     label: 0 for a normal image, 1 for a defective one.
-    defect: "good", or the kind of defect.
-    masks: The files that mark the defective pixels; together, where they are
-      several. None for a normal image, and for a defective one without: it
-      then counts image-wise only.
-    mask_values: Which pixels of a mask are defective: BRIGHT, those above
-      half, or NON_ZERO, all but 0 (class numbers).
-    sample: The object shown, where several images show the same one; names it
-      within its category. Else empty.
-    view: From where it is shown, e.g. "C1"; else empty.
-    source: The data set it comes from, where several are mixed; else empty.
+    defect: The kind of defect; "good" for a normal image.
+    masks: The files that mark the defective pixels. If there are several, a
+      pixel is defective if any of them marks it. Empty for a normal image, and
+      for a defective image without a mask, which counts image-wise only.
+    mask_values: Which pixels of a mask are defective: BRIGHT means those
+      brighter than half, NON_ZERO all that are not 0 (class numbers).
+    sample: The object shown, by a name that is unique in its category, if
+      several images show the same object; otherwise empty.
+    view: The view from which the object is shown, e.g. "C1"; otherwise empty.
+    source: The data set that the image comes from, if several are mixed;
+      otherwise empty.
   """
 
   image: ImageFile
@@ -42,10 +43,10 @@ class Record:
 
   @property
   def paths(self) -> tuple[pathlib.Path, ...]:
-    """The image and the masks, of a data set that lies in a folder.
+    """Paths of the image and its masks, for a data set in a folder.
 
     Raises:
-      TypeError: They lie within a TFDS data set and have no paths.
+      TypeError: If the files lie within a TFDS data set and have no paths.
     """
     files = (self.image, *self.masks)
     paths = tuple(f for f in files if not isinstance(f, StoredFile))
@@ -59,14 +60,14 @@ class Dataset:
   """Records to train on and to evaluate on.
 
   Attributes:
-    name: For tables and logs.
-    train: Normal images; in Real-IAD's lists of unsupervised training some
-      are defective and labelled so.
+    name: The name shown in tables and logs.
+    train: Normal images. Real-IAD's lists for unsupervised training also hold
+      defective images, which are labelled as such.
     test: Normal and defective images; may be empty.
-    validation: Normal images a data set keeps apart; neither trained nor
-      tested on.
-    unlabelled: Images to predict, of which nobody knows what they show; their
-      label and defect mean nothing.
+    validation: Normal images that the data set keeps apart; they are used
+      neither for training nor for testing.
+    unlabelled: Images to predict whose true label is not known; the values of
+      their label and defect mean nothing.
   """
 
   name: str
@@ -77,10 +78,10 @@ class Dataset:
 
   @functools.cached_property
   def categories(self) -> tuple[str, ...]:
-    """Names of the categories, in the order of the records."""
+    """Names of the categories, in the order in which the records have them."""
     return tuple(dict.fromkeys(r.category for r in self.train + self.test))
 
   def test_by_category(self) -> tuple[Record, ...]:
-    """The test records, those of a category together."""
+    """Returns the test records, grouped in the order of `categories`."""
     order = {category: i for i, category in enumerate(self.categories)}
     return tuple(sorted(self.test, key=lambda r: order[r.category]))

@@ -1,4 +1,4 @@
-"""How often an image comes: all alike, or all categories or data sets alike."""
+"""How often each training image is drawn, and in which order."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,27 +10,29 @@ from inp_former_jax.data.records import Record
 UNIFORM, CATEGORY, DATASET = "uniform", "category", "dataset"
 SAMPLINGS = (UNIFORM, CATEGORY, DATASET)
 
-# As good as endless, and still within 64 bits when it is multiplied.
+# Practically endless, and still within 64 bits after multiplication.
 EPOCHS = 1 << 40
 
 
 def groups(records: Sequence[Record], sampling: str) -> list[list[int]]:
-  """Which records come equally often together.
+  """Divides records into groups that are drawn equally often.
 
   Args:
-    records: Images to train on.
-    sampling: UNIFORM: every image alike, as in the paper; CATEGORY: every
-      category alike; DATASET: every data set of a mixture alike.
+    records: The images to train on.
+    sampling: What is drawn equally often: every image, as in the paper
+      (UNIFORM), every category (CATEGORY), or every data set of a mixture
+      (DATASET).
 
   Returns:
-    Indices of the records by group, in the order of the records.
+    The indices of the records of each group, in the order of the records.
+    UNIFORM makes a single group.
 
   Raises:
-    ValueError: The sampling is none of SAMPLINGS.
+    ValueError: If the sampling is not one of SAMPLINGS.
   """
   if sampling not in SAMPLINGS:
     raise ValueError(
-      f"config.data.sampling is {sampling!r}; it can be {', '.join(SAMPLINGS)}."
+      f"`sampling` is {sampling!r}; expected one of {', '.join(SAMPLINGS)}."
     )
   found: dict[str, list[int]] = {}
   for index, record in enumerate(records):
@@ -42,18 +44,19 @@ def groups(records: Sequence[Record], sampling: str) -> list[list[int]]:
 def uniform_order(
   source: Sequence[Any], epoch: int, seed: int
 ) -> grain.MapDataset:
-  """All items, in a new order every epoch.
+  """Orders all items at random, in a new order for every epoch.
 
   Args:
-    source: Random access.
-    epoch: Items of an epoch; what a full batch cannot take is left out of it.
-    seed: Decides the orders.
+    source: The items, with random access.
+    epoch: The number of items in an epoch, a multiple of the batch size; the
+      remaining items are left out of that epoch.
+    seed: The seed of the random orders.
 
   Returns:
     An endless data set.
   """
-  # Grain reshuffles at every repetition of what is before `repeat`. Cutting
-  # the order, not the batches, drops the rest of each epoch before decoding.
+  # Grain reshuffles on every repetition of what precedes `repeat`. Cutting the
+  # order rather than the batches drops the rest of an epoch before decoding.
   order = grain.MapDataset.source(source).seed(seed).shuffle()[:epoch]
   return order.repeat(EPOCHS // epoch)
 
@@ -61,16 +64,16 @@ def uniform_order(
 def balanced_order(
   source: Sequence[Any], groups: Sequence[Sequence[int]], seed: int
 ) -> grain.MapDataset:
-  """Items of all groups in turn, each group in an order of its own.
+  """Takes items from all groups in turn, each group in its own random order.
 
   Args:
-    source: Random access.
-    groups: Indices of the source.
-    seed: Decides the orders.
+    source: The items, with random access.
+    groups: The indices into the source of each of the G groups.
+    seed: The seed of the random orders.
 
   Returns:
-    An endless data set; the k-th group gives the items k, k + G, k + 2 G, ...
-    and passes over all its own before one comes again.
+    An endless data set. The k-th group provides its items k, k + G, k + 2 G,
+    and so on; it passes over all of its own items before it repeats one.
   """
   parts = [
     grain.MapDataset.source([source[i] for i in group])

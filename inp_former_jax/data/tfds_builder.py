@@ -1,4 +1,4 @@
-"""Writes a data set of any layout as a TFDS data set, for many hosts.
+"""Command that writes a data set of any layout as a TFDS data set.
 
 python -m inp_former_jax.data.tfds_builder --layout=mvtec --root=FOLDER \
     --data_dir=FOLDER [--name=NAME] [--categories=a,b]
@@ -27,7 +27,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _report(built: BuiltDataset) -> str:
-  """What was written, and how to use it."""
+  """Describes what was written and how to use it."""
   lines = [
     f"Wrote {built.folder}:"
     if built.is_new
@@ -46,10 +46,10 @@ def _report(built: BuiltDataset) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-  """Builds a data set and says how to use it.
+  """Builds a TFDS data set and prints how to use it.
 
   Args:
-    arguments: Of the command line; those of the process by default.
+    arguments: The command-line arguments; those of the process by default.
   """
   args = _parse(arguments)
   names = tuple(filter(None, args.categories.split(",")))

@@ -1,8 +1,8 @@
-"""Files -> uint8 arrays: decode, resize, crop; and what follows on them.
+"""From image files to uint8 arrays and normalised images.
 
-Everything up to the crop is Pillow on the host, exactly as torchvision does it
-for the original. EXIF orientation is ignored, as the original does: the masks
-of public data sets are drawn on the stored pixels.
+Decoding, resizing and cropping are done by Pillow on the host, exactly as
+torchvision does them for the original. EXIF orientation is ignored, as in the
+original, because the masks of public data sets are drawn on the stored pixels.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-  """How an image becomes the input of the encoder.
+  """The sizes to which an image is resized and cropped for the encoder.
 
   Attributes:
-    resize: (height, width) in pixels the image is resized to.
-    crop: (height, width) in pixels of the centre crop of that.
+    resize: The (height, width) in pixels to which the image is resized.
+    crop: The (height, width) in pixels of the centre crop of the resized image.
 
   Raises:
     ValueError: If the crop is empty or larger than the resized image.
@@ -42,13 +42,13 @@ class Preprocessing:
   def from_sides(
     cls, resize: int, crop: int, *, resize_width: int = 0, crop_width: int = 0
   ) -> "Preprocessing":
-    """Sizes as a config gives them.
+    """Makes a preprocessing from heights and, unless square, widths.
 
     Args:
-      resize: Height in pixels after resizing.
-      crop: Height in pixels of the centre crop.
-      resize_width: Width in pixels after resizing; 0 is the height.
-      crop_width: Width in pixels of the centre crop; 0 is its height.
+      resize: The height in pixels after resizing.
+      crop: The height in pixels of the centre crop.
+      resize_width: The width in pixels after resizing; 0 means the height.
+      crop_width: The width in pixels of the centre crop; 0 means its height.
     """
     return cls(
       resize=(resize, resize_width or resize), crop=(crop, crop_width or crop)
@@ -70,16 +70,16 @@ class Preprocessing:
     return zip(("height", "width"), self.resize, self.crop, strict=True)
 
   def require_patches(self, patch_size: int) -> "Preprocessing":
-    """Makes sure that the crop can be cut into patches.
+    """Checks that the crop can be divided into whole patches.
 
     Args:
-      patch_size: Side of the encoder's patches in pixels.
+      patch_size: The side of the encoder's patches in pixels.
 
     Returns:
-      These sizes.
+      This preprocessing, unchanged.
 
     Raises:
-      ValueError: If a side of the crop is no multiple of the patch size.
+      ValueError: If a side of the crop is not a multiple of the patch size.
     """
     for axis, _, crop in self._axes():
       if crop % patch_size:
@@ -96,14 +96,14 @@ def load_image(path: ImageSource, preprocessing: Preprocessing) -> np.ndarray:
   """Decodes, resizes and crops an image.
 
   Args:
-    path: Image file of any mode; grey ones are repeated over the channels.
-    preprocessing: Sizes.
+    path: An image file of any mode; a grey image is repeated over the channels.
+    preprocessing: The sizes to resize and crop to.
 
   Returns:
-    (Hc, Wc, 3) uint8, RGB.
+    The RGB image, (Hc, Wc, 3) uint8.
 
   Raises:
-    DataError: The file cannot be decoded.
+    DataError: If the file cannot be decoded.
   """
   image = decode(path, "RGB")
   return np.asarray(resize_and_crop(image, preprocessing))
@@ -117,21 +117,21 @@ def load_mask(
   values: str = BRIGHT,
   image_path: ImageSource | None = None,
 ) -> np.ndarray:
-  """Decodes, resizes and crops the mask of an image, for the evaluation.
+  """Decodes, resizes and crops the mask of an image for evaluation.
 
   Args:
-    paths: Mask files; a pixel is defective if one of them says so.
-    preprocessing: Sizes, those of the image.
-    evaluation_size: S, side of the result in pixels.
+    paths: The mask files; a pixel is defective if any of them marks it.
+    preprocessing: The sizes to resize and crop to, the same as for the image.
+    evaluation_size: S, the side of the result in pixels.
     values: Which pixels of a file are defective, see `Record.mask_values`.
-    image_path: The image whose size the masks must have; not checked if None.
+    image_path: The image whose size the masks must have; None skips the check.
 
   Returns:
-    (S, S) bool, True where defective.
+    The mask, (S, S) bool, True where the image is defective.
 
   Raises:
-    DataError: A file cannot be decoded, has another size than the image, or
-      holds no pixel that is brighter than half although some are not 0.
+    DataError: If a file cannot be decoded, differs in size from the image, or
+      has pixels that are not 0 but none that is brighter than half.
   """
   masks = [_read_mask(path, values, image_path) for path in paths]
   mask = functools.reduce(ImageChops.lighter, masks)
@@ -143,7 +143,7 @@ def load_mask(
 def _read_mask(
   path: ImageSource, values: str, image_path: ImageSource | None
 ) -> Image.Image:
-  """8-bit grey; of NON_ZERO values those but 0 become 255."""
+  """Reads a mask as 8-bit grey; NON_ZERO maps all values but 0 to 255."""
   if values == NON_ZERO:
     mask = _non_zero(path)
   else:
@@ -168,13 +168,13 @@ def _read_mask(
 
 
 def brightest(grey: Image.Image) -> int:
-  """The largest value of an image of mode "L", in [0, 255]."""
-  # Pillow's type covers floats and several bands as well.
+  """Returns the largest value, in [0, 255], of an image of mode "L"."""
+  # Pillow's return type also covers floats and images of several bands.
   return cast(tuple[int, int], grey.getextrema())[1]
 
 
 def _non_zero(path: ImageSource) -> Image.Image:
-  """255 where the stored value, or the number in a palette, is not 0."""
+  """Returns 255 where the stored value or palette index is not 0, else 0."""
   with _readable(path), open_image_file(path) as image:
     stored = np.asarray(image)
   if stored.ndim == 3:
@@ -186,14 +186,15 @@ def decode(path: ImageSource, mode: str) -> Image.Image:
   """Reads an image file.
 
   Args:
-    path: Image file.
-    mode: Pillow's name of the result's mode: "RGB", or "L" for 8-bit grey.
+    path: The image file.
+    mode: Pillow's name for the mode of the result: "RGB", or "L" for 8-bit
+      grey.
 
   Returns:
     The image in that mode, with 8 bits per channel.
 
   Raises:
-    DataError: The file cannot be decoded.
+    DataError: If the file cannot be decoded.
   """
   with _readable(path), open_image_file(path) as image:
     image.load()
@@ -205,8 +206,8 @@ def _readable(path: ImageSource) -> Iterator[None]:
   try:
     yield
   except DataError:
-    raise  # not the image: the data set that holds it cannot be read
-  # Pillow's plugins raise whatever they like for a damaged file.
+    raise  # The data set that holds the image cannot be read.
+  # Pillow's plugins raise errors of many types for a damaged file.
   except Exception as error:
     reason = str(error) or type(error).__name__
     raise DataError(
@@ -216,27 +217,28 @@ def _readable(path: ImageSource) -> Iterator[None]:
 
 
 def to_8_bit(image: Image.Image, mode: str) -> Image.Image:
-  """Converts any of Pillow's modes to "RGB" or "L" of 8 bits per channel.
+  """Converts an image of any mode to "RGB" or "L" with 8 bits per channel.
 
-  16-bit grey keeps its high byte, as Pillow does it for 16-bit colour; the
-  white of `convert` would begin at 255 of 65535. A range that a camera leaves
-  unused is not stretched: images must stay comparable.
+  Of 16-bit grey the high byte is kept, as Pillow does for 16-bit colour;
+  Pillow's `convert` would instead turn all values from 255 of 65535 white. If
+  a camera does not use the full range, values are not stretched to it, so that
+  images stay comparable.
 
   Args:
-    image: Of any mode.
-    mode: "RGB" or "L".
+    image: An image of any of Pillow's modes.
+    mode: The mode of the result, "RGB" or "L".
 
   Returns:
-    The image in that mode; transparency is dropped.
+    The image in that mode, without transparency.
 
   Raises:
-    ValueError: Its values have no known range.
+    ValueError: If the range of the image's values is not known.
   """
   if image.mode == "I" or image.mode.startswith("I;16"):
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
       raise ValueError(
-        f"its values reach from {values.min()} to {values.max()}, expected "
+        f"its values range from {values.min()} to {values.max()}, expected "
         "at most 16 bits; convert it"
       )
     image = Image.fromarray((values >> 8).astype(np.uint8))
@@ -252,35 +254,37 @@ def to_8_bit(image: Image.Image, mode: str) -> Image.Image:
 def resize_and_crop(
   image: Image.Image, preprocessing: Preprocessing
 ) -> Image.Image:
-  """Resizes (bilinear, antialiased) and takes the centre crop.
+  """Resizes an image (bilinear, antialiased) and takes the centre crop.
 
   Args:
-    image: Of mode "RGB" or "L".
-    preprocessing: Sizes.
+    image: An image of mode "RGB" or "L".
+    preprocessing: The sizes to resize and crop to.
 
   Returns:
-    The crop, of the same mode.
+    The crop, in the mode of the image.
   """
   (height, width), (crop_height, crop_width) = (
     preprocessing.resize,
     preprocessing.crop,
   )
   image = image.resize((width, height), Image.Resampling.BILINEAR)
-  # torchvision's rounding: halves go to the even number.
+  # As in torchvision, halves are rounded to the even number.
   top = int(round((height - crop_height) / 2.0))
   left = int(round((width - crop_width) / 2.0))
   return image.crop((left, top, left + crop_width, top + crop_height))
 
 
 def binary_mask(mask: np.ndarray, size: int) -> np.ndarray:
-  """Nearest neighbour to the evaluation's size, then the threshold.
+  """Resizes a mask to the evaluation's size and applies the threshold.
+
+  The nearest neighbour of row i is floor(i * Hc / S), and so for columns.
 
   Args:
-    mask: (Hc, Wc) uint8, as `resize_and_crop` leaves it.
-    size: S in pixels.
+    mask: The mask that `resize_and_crop` returns, (Hc, Wc) uint8.
+    size: S, the side of the result in pixels.
 
   Returns:
-    (S, S) bool, mask / 255 > 0.5 at pixel floor(i * Hc / S).
+    The binary mask, (S, S) bool, True where mask / 255 > 0.5.
   """
   rows, columns = (np.arange(size) * side // size for side in mask.shape)
   return mask[np.ix_(rows, columns)] > 127
@@ -291,16 +295,17 @@ def normalise(images: np.ndarray) -> np.ndarray: ...
 @overload
 def normalise(images: jax.Array) -> jax.Array: ...
 def normalise(images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-  """Divides by 255, takes ImageNet's mean, divides by its standard deviation.
+  """Normalises images by ImageNet's mean and standard deviation.
 
-  Of a numpy array it equals torchvision's ToTensor and Normalize to the last
-  bit. Of a jax array it is within 1e-6 of that: XLA multiplies by reciprocals.
+  Computes (images / 255 - mean) / std. For a numpy array the result equals
+  that of torchvision's ToTensor and Normalize to the last bit. For a JAX array
+  it is within 1e-6 of that, because XLA multiplies by reciprocals.
 
   Args:
-    images: (..., 3) uint8, a numpy or a jax array.
+    images: A numpy or JAX array, (..., 3) uint8.
 
   Returns:
-    (..., 3) float32 of the same kind.
+    The normalised images, (..., 3) float32, an array of the same kind.
   """
   return (
     images.astype(np.float32) / np.float32(255) - IMAGENET_MEAN

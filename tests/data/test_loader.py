@@ -151,7 +151,10 @@ def test_images_of_workers_outlive_the_batch_on_devices(records):
 
 
 def test_batch_larger_than_the_data_set(records):
-  with pytest.raises(DataError, match="24 images and there are 23.*at most 23"):
+  with pytest.raises(
+    DataError,
+    match="24 images, but there are only 23 .*`batch_size` to at most 23",
+  ):
     training(records, batch_size=24)
 
 

@@ -1,1 +1,1 @@
-"""Procedural parts with and without defects, drawn from a seed."""
+"""The demo data set: procedural parts with and without defects."""

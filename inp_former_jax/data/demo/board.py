@@ -1,4 +1,4 @@
-"""A printed circuit board with its parts on, and what goes wrong with one."""
+"""Draws a populated printed circuit board and its defects."""
 
 import dataclasses
 
@@ -21,17 +21,19 @@ _FIBREGLASS = np.array([0.62, 0.58, 0.40], np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class Board:
-  """One board in one picture.
+  """A board in a picture.
 
   Attributes:
-    radiance: (H, W, 3), what the camera sees.
-    x: (H, W), in the picture.
-    y: as x.
-    frame: the board's place under the camera, see `layout.place`.
-    poses: (components, 3), what the placer added to x, y and the angle.
-    solder_mask: (H, W, 3), the bare board.
-    copper: (H, W), coverage of the traces.
-    layers: (layers, H, W), coverage of what stands on it, see `_populate`.
+    radiance: The radiance that the camera sees, (H, W, 3).
+    x: The x coordinate of each pixel in the picture, (H, W).
+    y: The y coordinate of each pixel in the picture, (H, W).
+    frame: The position of the board under the camera, see `layout.place`.
+    poses: The error of placement of each component in x, y and angle,
+      (components, 3).
+    solder_mask: The radiance of the bare board, (H, W, 3).
+    copper: The coverage of the traces, (H, W).
+    layers: The coverage of each layer on the board, (layers, H, W), see
+      `_populate`.
   """
 
   radiance: np.ndarray
@@ -45,12 +47,12 @@ class Board:
 
   @property
   def image_size(self) -> int:
-    """Side of the picture in pixels."""
+    """Side length of the picture in pixels."""
     return self.x.shape[0]
 
 
 def make_part(image_size: int, rng: np.random.Generator) -> Board:
-  """Etches and populates a good board and lays it under the camera."""
+  """Makes a good board and places it under the camera."""
   x, y = drawing.pixel_grid(image_size)
   frame = (*rng.normal(0.0, 1.3, 2), rng.normal(0.0, 0.009))
   jitter = rng.normal(0.0, 1.0, (len(layout.COMPONENTS), 3)) * (0.5, 0.5, 0.015)
@@ -86,7 +88,7 @@ def _draw_traces(image_size: int, frame: tuple) -> np.ndarray:
 def _draw_footprint(
   layers: dict[str, drawing.Canvas], component: layout.Component, frame: tuple
 ) -> None:
-  """Draws what the bare board has for a component: pads, outline, name."""
+  """Draws a component's pads, outline and name on the bare board."""
   length, width = component.length, component.width
   size = (15.0, 6.6) if component.pins else (11.0, width + 2.0)
   for x, y in layout.terminals(component):
@@ -113,7 +115,7 @@ def _draw_component(
   pose: np.ndarray,
   frame: tuple,
 ) -> None:
-  """Draws the component itself, as far off its footprint as `pose` says."""
+  """Draws a component itself, displaced from its footprint by `pose`."""
   middle = np.array([component.x, component.y])
 
   def on_board(points: np.ndarray) -> np.ndarray:
@@ -141,22 +143,22 @@ def _draw_component(
 
 
 def _slope(field: np.ndarray) -> np.ndarray:
-  """How much (H, W) a soft relief faces the light in the upper left."""
+  """Returns how much a soft relief (H, W) faces the light in the upper left."""
   return drawing.shifted(field, -0.8, -0.8) - drawing.shifted(field, 0.8, 0.8)
 
 
 def _populate(
   board: Board, missing: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Solders the components on.
+  """Draws the components on the bare board.
 
   Args:
-    board: the bare board and its poses.
-    missing: the component to leave out.
+    board: The bare board and the poses of its components.
+    missing: The index of a component to leave out; None draws all of them.
 
   Returns:
-    radiance (H, W, 3) and the layers above the bare board, shadow included,
-    (layers, H, W).
+    The radiance, (H, W, 3), and the coverage of the layers above the bare
+    board, including the shadow, (layers, H, W).
   """
   names = ("ink", "pads", "holes", "pins", "chips", "ceramics", "caps", "marks")
   canvases = {name: drawing.Canvas(board.image_size) for name in names}
@@ -193,7 +195,7 @@ def _populate(
 def _missing_component(
   board: Board, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A component that fell off: bare pads, no shadow, the glue torn open."""
+  """Draws a lost component: bare pads, torn glue and no shadow."""
   two_terminal = [
     i for i, part in enumerate(layout.COMPONENTS) if not part.pins
   ]
@@ -216,7 +218,7 @@ def _missing_component(
 def _solder_bridge(
   board: Board, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A bead of solder that joins two or three neighbouring pins."""
+  """Draws a bead of solder that joins two or three neighbouring pins."""
   chips = [i for i, part in enumerate(layout.COMPONENTS) if part.pins]
   number = rng.choice(chips, p=(0.6, 0.4))
   chip = layout.COMPONENTS[number]
@@ -228,7 +230,7 @@ def _solder_bridge(
   centre = layout.place(layout.turn(np.array([(x, y)]), chip), board.frame)[0]
   dx, dy = board.x - centre[0], board.y - centre[1]
   half = 0.5 * layout.PITCH * (joined - 1)
-  # solder pulls itself thin between the pins that it wets
+  # Between the pins that it wets, solder becomes thin.
   waist = np.cos(2.0 * np.pi * (dy - half) / layout.PITCH)
   dy = dy - np.clip(dy, -half, half)
   depth = drawing.blob_depth(dx, dy, rng.uniform(5.0, 6.8), rng, 0.12)
@@ -246,7 +248,7 @@ def _solder_bridge(
 def _cut_trace(
   board: Board, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A gouge across a bundle of traces, down to copper and fibreglass."""
+  """Draws a gouge across a bundle of traces, down to copper and fibreglass."""
   x, y, angle = layout.BUNDLES[rng.integers(len(layout.BUNDLES))]
   centre = rng.normal((x, y), 3.0)
   centre = layout.place([centre], board.frame)[0]
@@ -258,7 +260,7 @@ def _cut_trace(
   bend = centre + rng.normal(0.0, 4.0) * normal
   curve = drawing.bezier([ends[0], bend, ends[1]])
   gouge, burr = (drawing.Canvas(board.image_size) for _ in range(2))
-  for first in range(0, 22):  # deepest in the middle of its way
+  for first in range(0, 22):  # The gouge is widest halfway along.
     wide = width * (0.45 + 0.55 * np.sin(np.pi * (first + 1) / 23.0))
     gouge.line(curve[first : first + 3], wide)
     burr.line(curve[first : first + 3] + 0.55 * wide * normal, 0.45 * wide)
@@ -275,7 +277,7 @@ def _cut_trace(
 def _residue(
   board: Board, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Flux left to dry: an amber film, or a white bloom, ringed at its edge."""
+  """Draws dried flux: an amber film or white bloom with a ring at its edge."""
   centre = rng.uniform(48.0, drawing.WIDTH - 48.0, 2)
   dx, dy = board.x - centre[0], board.y - centre[1]
   depth = drawing.blob_depth(dx, dy, rng.uniform(16.0, 27.0), rng, 0.22)

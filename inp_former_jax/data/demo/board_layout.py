@@ -1,4 +1,4 @@
-"""Where everything is on the demo board: components, traces, vias."""
+"""The layout of the demo board: components, traces and vias."""
 
 from typing import NamedTuple
 
@@ -9,15 +9,15 @@ from inp_former_jax.data.demo import drawing
 
 
 class Component(NamedTuple):
-  """One part of the layout: where its middle is, which way up, what it is."""
+  """The centre, orientation, size and kind of a component."""
 
   label: str
   x: float
   y: float
   quarter_turns: int
-  length: float  # of the body, along its terminals' axis
+  length: float  # The length of the body along the axis of its terminals.
   width: float
-  pins: int  # a side; 0 for a two-terminal part
+  pins: int  # The number of pins per side; 0 for a two-terminal component.
 
 
 COMPONENTS = (
@@ -31,10 +31,10 @@ COMPONENTS = (
   Component("C2", 98, 172, 1, 24, 15, 0),
   Component("C3", 222, 107, 1, 24, 15, 0),
 )
-PITCH = 11.5  # from pin to pin
+PITCH = 11.5  # The distance from pin to pin.
 
-# Start and end of each trace, and the x about which it changes from the one's
-# y to the other's at 45 degrees.
+# The start and end of each trace, and the x about which it changes from the y
+# of the start to the y of the end at 45 degrees.
 TRACES = (
   *(((57, 37.75 + PITCH * i), (-6, 20 + PITCH * i), 26) for i in range(8)),
   *(((111, 37.75 + PITCH * i), (180, 28 + 32 * i), 148) for i in range(3)),
@@ -52,8 +52,8 @@ TRACES = (
   ((98, 161), (177, 193.25), 148),
   *(((-6, 214 + 9 * i), (262, 232 + 9 * i), 128 - 4 * i) for i in range(3)),
 )
-# Where traces run side by side (x, y), and an angle across them that stays in
-# the window.
+# Places (x, y) where traces run side by side, and an angle across the traces
+# that stays in the window.
 BUNDLES = (
   (36.0, 70.0, 1.75),
   (140.0, 134.0, 2.35),
@@ -69,7 +69,7 @@ VIAS = (
 def place(
   points: npt.ArrayLike, frame: tuple[float, float, float]
 ) -> np.ndarray:
-  """Moves points (n, 2) by `frame`: dx, dy and an angle about the middle."""
+  """Moves points (n, 2) by `frame`: dx, dy and an angle about the centre."""
   dx, dy, angle = frame
   middle = 0.5 * drawing.WIDTH
   cos, sin = np.cos(angle), np.sin(angle)
@@ -78,7 +78,7 @@ def place(
 
 
 def route(start: tuple, end: tuple, bend: float) -> np.ndarray:
-  """Returns the corners (4, 2) of a trace: level, 45 degrees, level."""
+  """Returns the corners (4, 2) of a trace: horizontal, diagonal, horizontal."""
   half = np.copysign(0.5 * (end[1] - start[1]), end[0] - start[0])
   return np.array([start, (bend - half, start[1]), (bend + half, end[1]), end])
 
@@ -86,7 +86,7 @@ def route(start: tuple, end: tuple, bend: float) -> np.ndarray:
 def box(
   component: Component, extent: tuple[float, float, float, float]
 ) -> np.ndarray:
-  """Returns the corners (4, 2) on the board of a box x, y, width, height."""
+  """Returns the corners (4, 2) on the board of a box (x, y, width, height)."""
   x, y, width, height = extent
   corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * 0.5
   corners = corners * (width, height) + (x, y)
@@ -94,14 +94,14 @@ def box(
 
 
 def turn(points: np.ndarray, component: Component) -> np.ndarray:
-  """From the component's own axes (n, 2) to the board's."""
+  """Maps points (n, 2) from the component's own axes to the board's axes."""
   for _ in range(component.quarter_turns):
     points = points[:, ::-1] * (-1, 1)
   return points + (component.x, component.y)
 
 
 def terminals(component: Component) -> list[tuple[float, float]]:
-  """Returns the middles of the terminals, in the component's own axes."""
+  """Returns the centres of the terminals in the component's own axes."""
   if not component.pins:
     half = 0.5 * component.length - 1.0
     return [(-half, 0.0), (half, 0.0)]

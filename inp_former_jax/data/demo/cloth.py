@@ -1,4 +1,4 @@
-"""A plain-woven cloth over a dark table, and what goes wrong with one."""
+"""Draws a plain-woven cloth on a dark table and its defects."""
 
 import dataclasses
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from inp_former_jax.data.demo import drawing
 
-_PERIOD = 9.0  # from thread to thread
-_COUNT = 64  # threads tabulated each way, more than any picture shows
+_PERIOD = 9.0  # The distance from thread to thread.
+_COUNT = 64  # Tabulated threads per direction, more than any picture shows.
 _WARP = np.array([0.34, 0.44, 0.58], np.float32)
 _WEFT = np.array([0.80, 0.78, 0.72], np.float32)
 _TABLE = np.array([0.05, 0.05, 0.055], np.float32)
@@ -15,14 +15,16 @@ _TABLE = np.array([0.05, 0.05, 0.055], np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class Thread:
-  """One of the two sets of parallel threads, seen at every pixel.
+  """The threads of one of the two directions, described at every pixel.
 
   Attributes:
-    index: (H, W), which thread the pixel belongs to.
-    across: (H, W), from -1 to 1 over the thread, beyond in the gap.
-    along: (H, W), in periods of the crossing threads.
-    level: (H, W), brightness of the yarn.
-    coverage: (H, W), share of the pixel that the thread would cover.
+    index: The thread to which each pixel belongs, (H, W).
+    across: The position across the thread, from -1 to 1 on the thread and
+      beyond that in the gap, (H, W).
+    along: The position along the thread in periods of the crossing threads,
+      (H, W).
+    level: The brightness of the yarn, (H, W).
+    coverage: The share of each pixel that the thread alone covers, (H, W).
   """
 
   index: np.ndarray
@@ -34,14 +36,14 @@ class Thread:
 
 @dataclasses.dataclass(frozen=True)
 class Cloth:
-  """One piece of cloth in one picture.
+  """A piece of cloth in a picture.
 
   Attributes:
-    radiance: (H, W, 3), what the camera sees.
-    x: (H, W), in the picture.
-    y: as x.
-    warp: the threads that run down.
-    weft: the threads that run across.
+    radiance: The radiance that the camera sees, (H, W, 3).
+    x: The x coordinate of each pixel in the picture, (H, W).
+    y: The y coordinate of each pixel in the picture, (H, W).
+    warp: The threads that run down.
+    weft: The threads that run across.
   """
 
   radiance: np.ndarray
@@ -52,12 +54,12 @@ class Cloth:
 
   @property
   def image_size(self) -> int:
-    """Side of the picture in pixels."""
+    """Side length of the picture in pixels."""
     return self.x.shape[0]
 
 
 def make_part(image_size: int, rng: np.random.Generator) -> Cloth:
-  """Weaves a good cloth and lays it under the camera, nearly straight."""
+  """Makes a good cloth and places it nearly straight under the camera."""
   x, y = drawing.pixel_grid(image_size)
   turn = rng.normal(0.0, 0.02)
   u = (np.cos(turn) * x + np.sin(turn) * y) / _PERIOD + rng.uniform(8, 9)
@@ -73,7 +75,7 @@ def make_part(image_size: int, rng: np.random.Generator) -> Cloth:
 def _spin(
   position: np.ndarray, along: np.ndarray, rng: np.random.Generator
 ) -> Thread:
-  """Makes the threads at integer `position`s: uneven, twisted, hairy."""
+  """Makes uneven, twisted and hairy threads at the integers of `position`."""
   image_size = position.shape[0]
   thickness = rng.normal(0.88, 0.025, _COUNT).astype(np.float32)
   brightness = rng.normal(1.0, 0.035, _COUNT).astype(np.float32)
@@ -84,7 +86,7 @@ def _spin(
   across = 2.0 * (position % 1.0 - 0.5 + wander[index]) / width
   pixels = 0.5 * _PERIOD * width * image_size / drawing.WIDTH
   coverage = np.clip((1.0 - np.abs(across)) * pixels + 0.5, 0.0, 1.0)
-  # plies lie askew in the yarn
+  # The plies run diagonally in the yarn.
   twist = np.sin(2.0 * np.pi * (2.6 * along + 0.55 * across + wander[index]))
   fuzz = drawing.smooth_noise(rng, image_size, 128)
   level = brightness[index] * (1.0 + 0.055 * twist + 0.04 * fuzz)
@@ -96,20 +98,20 @@ def _weave(
   keep_warp: np.ndarray | float = 1.0,
   keep_weft: np.ndarray | float = 1.0,
 ) -> np.ndarray:
-  """Lays warp and weft over and under each other.
+  """Draws warp and weft passing over and under each other.
 
   Args:
-    cloth: the threads.
-    keep_warp: (H, W), the share of the warp that is left.
-    keep_weft: (H, W), likewise.
+    cloth: The cloth whose threads to draw.
+    keep_warp: The share of the warp to keep at each pixel, (H, W) or a scalar.
+    keep_weft: The share of the weft to keep at each pixel, (H, W) or a scalar.
 
   Returns:
-    radiance (H, W, 3).
+    The radiance, (H, W, 3) float32.
   """
   warp, weft = cloth.warp, cloth.weft
   over_warp = (1 - 2 * (warp.index % 2)) * np.cos(np.pi * (warp.along - 0.5))
   over_weft = (2 * (weft.index % 2) - 1) * np.cos(np.pi * (weft.along - 0.5))
-  # a thread lies flat where the one that it should cross is gone
+  # A thread lies flat where the thread that it should cross is gone.
   over_warp = over_warp * (0.3 + 0.7 * keep_weft)
   over_weft = over_weft * (0.3 + 0.7 * keep_warp)
   round_warp = np.sqrt(np.clip(1.0 - warp.across**2, 0.0, 1.0))
@@ -121,7 +123,8 @@ def _weave(
   has_weft = weft.coverage * keep_weft
   share_warp = has_warp * (on_top + (1.0 - on_top) * (1.0 - has_weft))
   share_weft = has_weft * (1.0 - on_top * has_warp)
-  # lit from the upper left; what dips under its neighbour lies in its shade
+  # The light comes from the upper left. A thread that dips under another lies
+  # in its shade.
   shade_warp = (0.50 + 0.34 * round_warp - 0.17 * warp.across) * (
     0.80 + 0.26 * over_warp
   )
@@ -147,7 +150,7 @@ def _spot(rng: np.random.Generator, margin: float) -> np.ndarray:
 def _ragged_ends(
   thread: Thread, rng: np.random.Generator, spread: float
 ) -> np.ndarray:
-  """How far each thread's torn end sticks out, (H, W)."""
+  """Returns how far the torn end of each pixel's thread sticks out, (H, W)."""
   return rng.normal(0.0, spread, _COUNT).astype(np.float32)[thread.index]
 
 
@@ -158,14 +161,17 @@ def _loose_fibres(
   dy: np.ndarray,
   depth: np.ndarray,
 ) -> np.ndarray:
-  """Draws the fuzz (H, W) that curls from a tear's rim into the hole.
+  """Draws the fibres that curl from the rim of a tear into the hole.
 
   Args:
-    cloth: what is torn.
-    rng: draws the fibres.
-    dx: (H, W), from the middle of the hole.
-    dy: as dx.
-    depth: (H, W), how far inside the hole a pixel lies.
+    cloth: The torn cloth.
+    rng: The generator that draws the fibres.
+    dx: The x distance of each pixel from the centre of the hole, (H, W).
+    dy: The y distance of each pixel from the centre of the hole, (H, W).
+    depth: How far inside the hole each pixel lies, (H, W).
+
+  Returns:
+    The coverage of the fibres, (H, W).
   """
   canvas = drawing.Canvas(cloth.image_size)
   pixel = drawing.WIDTH / cloth.image_size
@@ -184,7 +190,7 @@ def _loose_fibres(
 def _hole(
   cloth: Cloth, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Torn threads, every one at its own length; the table shows."""
+  """Draws a hole that shows the table between threads of different lengths."""
   centre = _spot(rng, 40.0)
   dx, dy = cloth.x - centre[0], cloth.y - centre[1]
   depth = drawing.blob_depth(dx, dy, rng.uniform(13.0, 24.0), rng, 0.18)
@@ -209,7 +215,7 @@ def _hole(
 def _missing_thread(
   cloth: Cloth, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A thread that broke out over part of the window, or right across it."""
+  """Draws a thread missing over part of the window or all of it."""
   thread = cloth.warp if rng.random() < 0.5 else cloth.weft
   middle = cloth.image_size // 2
   row, column = np.clip(
@@ -233,7 +239,7 @@ def _missing_thread(
 def _knot(
   cloth: Cloth, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A knot of yarn on top of the cloth with two loose tails and a shadow."""
+  """Draws a knot of yarn on the cloth with two loose tails and a shadow."""
   centre = _spot(rng, 36.0)
   turn = rng.uniform(0.0, np.pi)
   dx, dy = cloth.x - centre[0], cloth.y - centre[1]
@@ -268,7 +274,7 @@ def _knot(
 def _stain(
   cloth: Cloth, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A spill that ran along the threads and dried darker at its edge."""
+  """Draws a spill that ran along the threads and dried darker at its edge."""
   centre = _spot(rng, 46.0)
   dx, dy = cloth.x - centre[0], cloth.y - centre[1]
   depth = drawing.blob_depth(dx, dy, rng.uniform(15.0, 27.0), rng, 0.18)

@@ -1,8 +1,8 @@
-"""What the demo data set draws with: shapes, noise and the camera.
+"""Drawing tools of the demo data set: shapes, noise and the camera.
 
 Lengths are in units of 1/256 of the picture's width, so a part looks the same
-at every image size; y points down. Radiance is float32 in [0, 1], display
-referred.
+at every image size; y points down. Radiance is display-referred float32 in
+[0, 1].
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,14 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 WIDTH = 256.0
-WINDOW = 0.87 * WIDTH  # defects stay in it: 224 of 256 are left of a crop
+# Side of the central window in which all defects lie, so that a centre crop of
+# 224 of 256 pixels keeps them.
+WINDOW = 0.87 * WIDTH
 _OVERSAMPLING = 3
 
-# Strokes on a lattice two units wide and four high, "xy" by "xy", as engraved
-# or silk-screened lettering is drawn: no font file, and no font's version.
+# The strokes of each character as a sequence of points "xy" on a lattice two
+# units wide and four units high, as in engraved or silk-screened lettering.
+# This needs no font file and does not depend on the version of a font.
 _GLYPHS = {
   "0": ["0020240400"],
   "1": ["011014", "0424"],
@@ -36,7 +39,7 @@ _GLYPHS = {
 
 
 def pixel_grid(image_size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns x and y of the pixel centres, (H, W) each."""
+  """Returns the x and y coordinates of the pixel centres, (H, W) each."""
   centres = (np.arange(image_size, dtype=np.float32) + 0.5) * (
     WIDTH / image_size
   )
@@ -45,7 +48,7 @@ def pixel_grid(image_size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def window_depth(position: np.ndarray) -> np.ndarray:
-  """Returns how far inside the window an x or y lies, negative outside."""
+  """Returns how far inside the window an x or y lies; negative outside."""
   return 0.5 * WINDOW - np.abs(position - 0.5 * WIDTH)
 
 
@@ -58,7 +61,7 @@ def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
 def mix(
   under: np.ndarray, over: np.ndarray | Sequence[float], coverage: np.ndarray
 ) -> np.ndarray:
-  """Lays `over` on `under` (H, W, 3) where `coverage` (H, W) says so."""
+  """Blends `over` onto `under` (H, W, 3) with the opacity `coverage` (H, W)."""
   mixed = np.asarray(over, np.float32) - under
   mixed *= coverage[..., None]
   mixed += under
@@ -66,7 +69,7 @@ def mix(
 
 
 def shifted(field: np.ndarray, dx: float, dy: float) -> np.ndarray:
-  """Moves a (H, W) field by (dx, dy), to whole pixels, repeating its edge."""
+  """Moves a (H, W) field by (dx, dy), rounded to pixels; repeats its edge."""
   height, width = field.shape
   scale = width / WIDTH
   rows = np.clip(np.arange(height) - round(dy * scale), 0, height - 1)
@@ -75,7 +78,7 @@ def shifted(field: np.ndarray, dx: float, dy: float) -> np.ndarray:
 
 
 def blurred(field: np.ndarray, sigma: float) -> np.ndarray:
-  """Blurs a (H, W) field by a Gaussian."""
+  """Blurs a (H, W) field with a Gaussian of standard deviation `sigma`."""
   pixels = sigma * field.shape[1] / WIDTH
   return ndimage.gaussian_filter(field, pixels, truncate=2.5)
 
@@ -83,12 +86,12 @@ def blurred(field: np.ndarray, sigma: float) -> np.ndarray:
 def smooth_noise(
   rng: np.random.Generator, image_size: int, cells: int
 ) -> np.ndarray:
-  """Returns a (H, W) field of unit variance with `cells` bumps to a side."""
+  """Returns a (H, W) field of unit variance with `cells` bumps per side."""
   coarse = rng.standard_normal((cells + 2, cells + 2), dtype=np.float32)
   field = Image.fromarray(coarse).resize(
     (image_size, image_size), Image.Resampling.BICUBIC, (1, 1, cells, cells)
   )
-  return np.asarray(field) * 1.4  # interpolation takes half the variance
+  return np.asarray(field) * 1.4  # Interpolation halves the variance.
 
 
 def blob_depth(
@@ -101,14 +104,14 @@ def blob_depth(
   """Returns how deep (x, y) lies in an irregular blob about the origin.
 
   Args:
-    x: (H, W), relative to the blob's centre.
-    y: as x.
-    radius: mean radius.
-    rng: draws the outline.
-    roughness: standard deviation of the outline as a share of the radius.
+    x: The x coordinates relative to the centre of the blob, (H, W).
+    y: The y coordinates relative to the centre of the blob, (H, W).
+    radius: The mean radius of the blob.
+    rng: The generator that draws the outline.
+    roughness: The standard deviation of the outline as a share of the radius.
 
   Returns:
-    (H, W), positive inside, zero on the outline.
+    The depth, (H, W) float32, positive inside and zero on the outline.
   """
   waves = np.arange(2, 10)
   amplitude = rng.normal(size=waves.size) * roughness / (waves - 1.0) ** 1.4
@@ -121,7 +124,7 @@ def blob_depth(
 
 
 def bezier(points: Sequence, count: int = 24) -> np.ndarray:
-  """Returns `count` points (count, 2) of the quadratic curve of 3 points."""
+  """Returns `count` points (count, 2) of the Bezier curve of three points."""
   a, b, c = np.asarray(points, np.float64)
   t = np.linspace(0, 1, count)[:, None]
   return (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t**2 * c
@@ -142,10 +145,10 @@ def lettering(text: str, height: float) -> list[np.ndarray]:
 
 
 class Canvas:
-  """One anti-aliased layer: drawn large, reduced when asked for."""
+  """An anti-aliased layer, drawn enlarged and reduced by `coverage`."""
 
   def __init__(self, image_size: int):
-    """Starts an empty layer of `image_size` squared."""
+    """Creates an empty layer of `image_size` x `image_size` pixels."""
     side = image_size * _OVERSAMPLING
     self._image = Image.new("L", (side, side))
     self._draw = ImageDraw.Draw(self._image)
@@ -173,7 +176,7 @@ class Canvas:
     self._draw.ellipse((x - r, y - r, x + r, y + r), round(255 * fill))
 
   def coverage(self) -> np.ndarray:
-    """Returns the layer, float32 (H, W) in [0, 1]."""
+    """Returns the coverage of the layer, (H, W) float32 in [0, 1]."""
     reduced = self._image.reduce(_OVERSAMPLING)
     return np.asarray(reduced, np.float32) / 255.0
 
@@ -181,11 +184,15 @@ class Canvas:
 def photograph(
   image_size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Draws how one picture is lit and how noisy it is.
+  """Draws the lighting and the noise of a picture at random.
+
+  Args:
+    image_size: The side of the picture in pixels.
+    rng: The generator that draws them.
 
   Returns:
-    gain (H, W, 3) and noise (H, W, 3): a picture is `gain * radiance + noise`,
-    pixel by pixel, so that a defect cannot change what lies outside it.
+    The gain and the noise, (H, W, 3) each. A picture is `gain * radiance +
+    noise`, pixel by pixel, so that a defect cannot change what lies outside it.
   """
   x, y = pixel_grid(image_size)
   x, y = (2.0 * x - WIDTH) / WIDTH, (2.0 * y - WIDTH) / WIDTH

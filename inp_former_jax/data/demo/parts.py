@@ -1,7 +1,7 @@
 """A procedural demo data set in the layout of MVTec AD.
 
-Three kinds of part, each with the variation that good parts have and with four
-kinds of defect whose masks are exact, drawn from a seed:
+There are three kinds of parts, each with the variation that good parts have and
+with four kinds of defects whose masks are exact. All are drawn from a seed.
 
   root/demo.json                              the arguments and the format
   root/<category>/train/good/000.png
@@ -31,18 +31,19 @@ DEFECTS: dict[str, tuple[str, ...]] = {
   category: tuple(part.DEFECTS) for category, part in _PARTS.items()
 }
 
-# What the camera sees of a part, if not all of it: left, top and side in units
-# of the part's 1/256. It stands so near to the board that the place of a lost
-# resistor is more than the anomaly map's top percent, which makes the score.
+# The section of a part that the camera sees, if not all of it: left, top and
+# side in units of 1/256 of the part. The camera is so close to the board that
+# the place of a lost resistor covers more than the top percent of the anomaly
+# map, from which the score is computed.
 _VIEWS = {"board": (54.0, 20.0, 184.0)}
 
-# Raise it whenever the same arguments give other pictures.
+# Raise this whenever the same arguments give different pictures.
 _FORMAT_VERSION = 4
 _MIN_IMAGE_SIZE = 64
-_VISIBLE = 0.1  # share of a pixel from which a defect counts as there
-_LEAST_AREA = 12.0 / 256**2  # of a region, as a share of the picture's area
-_TRIES = 100  # at a defect in the window, of which most need one
-_TRAIN, _TEST_GOOD = 0, 1  # split numbers; each defect's test split follows
+_VISIBLE = 0.1  # The coverage of a pixel above which it belongs to a defect.
+_LEAST_AREA = 12.0 / 256**2  # Least share of the picture that a region covers.
+_TRIES = 100  # Tries to draw a defect within the window; most need only one.
+_TRAIN, _TEST_GOOD = 0, 1  # Split numbers; the test splits of defects follow.
 
 
 def make_sample(
@@ -54,24 +55,29 @@ def make_sample(
   index: int = 0,
   image_size: int = 256,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Makes one picture and its mask.
+  """Makes a picture and its mask.
 
-  A sample depends on its own arguments only, not on how many others are made.
-  The same seed, split and index give the same part in the same light for every
-  `defect`: outside the mask the picture equals that of the good part. A mask
-  has no specks, and all of it lies in the picture's middle
+  A sample depends only on its own arguments, not on the number of samples. The
+  same seed, split and index give the same part in the same light for every
+  `defect`: outside the mask, the picture equals that of the good part. A mask
+  has no specks and lies completely in the central window of the picture
   (`drawing.WINDOW`).
 
   Args:
-    category: one of `CATEGORIES`.
+    category: The kind of part, one of `CATEGORIES`.
     defect: "good" or one of `DEFECTS[category]`.
-    seed: of the data set, not negative.
-    split: number of the split, not negative.
-    index: number of the picture in its split, not negative.
-    image_size: side in pixels, 64 or more.
+    seed: The seed of the data set, at least 0.
+    split: The number of the split, at least 0.
+    index: The number of the picture in its split, at least 0.
+    image_size: The side of the picture in pixels, at least 64.
 
   Returns:
-    image uint8 (H, W, 3) and mask uint8 (H, W), 255 where the defect is.
+    The image, (H, W, 3) uint8, and its mask, (H, W) uint8, 255 where the
+    defect is and 0 elsewhere.
+
+  Raises:
+    ValueError: If the category or the defect is unknown, or if the image size
+      is too small.
   """
   _check_sample(category, defect, image_size)
   part_module = _PARTS[category]
@@ -87,7 +93,8 @@ def make_sample(
     defect_rng = np.random.default_rng([*entropy, number])
     draw = part_module.DEFECTS[defect]
     spoilt, mask = _spoil(draw, part, seen, defect_rng)
-    # kept in float32, or pixels outside the mask might round the other way
+    # In float32, because pixels outside the mask might round differently
+    # otherwise.
     spoilt = spoilt.astype(np.float32)
     radiance = np.where(mask[..., None], spoilt, radiance)
   exposure = np.clip(radiance * gain + noise, 0.0, 1.0)
@@ -96,7 +103,7 @@ def make_sample(
 
 
 def _view(category: str, image_size: int) -> tuple[int, tuple[slice, slice]]:
-  """Size to draw a part at, and the rows and columns that the camera sees."""
+  """Returns the size to draw a part at, and the rows and columns to show."""
   width = drawing.WIDTH
   left, top, side = _VIEWS.get(category, (0.0, 0.0, width))
   part_size = round(image_size * width / side)
@@ -110,16 +117,17 @@ def _spoil(
   seen: tuple[slice, slice],
   rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Draws a defect until the window holds all of it.
+  """Draws a defect again until it lies completely in the window.
 
   Args:
-    draw: one of a part module's `DEFECTS`.
-    part: the good part.
-    seen: its rows and columns in the picture.
-    rng: draws the defect.
+    draw: One of the functions in the `DEFECTS` of the part's module.
+    part: The good part.
+    seen: The rows and columns of the part that the picture shows.
+    rng: The generator that draws the defect.
 
   Returns:
-    radiance (H, W, 3) and mask bool (H, W), where the former is to be seen.
+    The radiance of the part with the defect, (H, W, 3), and the mask of the
+    pixels that show the defect, (H, W) bool.
   """
   x, y = drawing.pixel_grid(seen[0].stop - seen[0].start)
   outside = drawing.window_depth(x) < 0.0
@@ -133,7 +141,7 @@ def _spoil(
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
-  """Drops small regions (8-connected), which a region's score would count."""
+  """Drops small 8-connected regions, which scores per region would count."""
   regions, _ = ndimage.label(mask, np.ones((3, 3)))
   areas = np.bincount(regions.ravel())
   return mask & (areas[regions] >= _LEAST_AREA * mask.size)
@@ -165,26 +173,27 @@ def write_demo_dataset(
   test_good: int = 8,
   test_per_defect: int = 4,
 ) -> pathlib.Path:
-  """Writes the demo data set, whole or not at all, unless it is there already.
+  """Writes the demo data set, whole or not at all, unless it exists already.
 
-  Several processes may call it at once with the same arguments: each writes
-  beside `root`, the first to finish renames its folder and the others drop
-  theirs.
+  Several processes may call this at once with the same arguments. Each writes
+  to a temporary folder beside `root`; the first to finish renames its folder,
+  and the others delete theirs.
 
   Args:
-    root: folder to make; its parents are made too.
-    seed: same seed, same files, bit for bit.
-    image_size: side of the pictures in pixels, 64 or more.
-    train: good pictures to learn from, per category.
-    test_good: good pictures to test on, per category.
-    test_per_defect: pictures per kind of defect, per category.
+    root: The folder to create, with its parents.
+    seed: The seed; the same seed gives the same files, bit for bit.
+    image_size: The side of the pictures in pixels, at least 64.
+    train: The number of good pictures to train on per category, at least 1.
+    test_good: The number of good pictures to test on per category, at least 1.
+    test_per_defect: The number of pictures to test on per kind of defect, at
+      least 1.
 
   Returns:
     The absolute path of `root`.
 
   Raises:
-    ValueError: a number is out of range, or `root` holds anything other than
-      this very data set. Nothing is overwritten.
+    ValueError: If a number is out of range, or if `root` holds anything other
+      than this exact data set. Nothing is overwritten.
   """
   settings = {
     "format_version": _FORMAT_VERSION,
@@ -199,7 +208,7 @@ def write_demo_dataset(
   if _is_written(root, settings):
     return root
   root.parent.mkdir(parents=True, exist_ok=True)
-  # beside root, for a rename is atomic only within one file system
+  # Beside root, because a rename is atomic only within one file system.
   temporary = root.with_name(f".{root.name}.{uuid.uuid4().hex}")
   temporary.mkdir()
   try:
@@ -208,7 +217,7 @@ def write_demo_dataset(
     try:
       temporary.rename(root)
     except OSError:
-      # another process was first; then its data set must be the same
+      # Another process was first; its data set must be the same.
       if not _is_written(root, settings):
         raise
   finally:
@@ -227,12 +236,12 @@ def _check_settings(settings: dict[str, int]) -> None:
 
 
 def _is_written(root: pathlib.Path, settings: dict[str, int]) -> bool:
-  """Says whether `root` is this data set; raises if it is something else."""
+  """Returns whether `root` is this data set; raises if it is something else."""
   if not root.exists() or (root.is_dir() and not any(root.iterdir())):
     return False
-  advice = "Name another folder, or remove this one and run again."
+  advice = "Choose another folder, or remove this one and run again."
   if not root.is_dir():
-    raise ValueError(f"{root} is a file, expected a folder to make. {advice}")
+    raise ValueError(f"{root} is a file, expected a folder. {advice}")
   record = root / "demo.json"
   if not record.is_file():
     found = ", ".join(sorted(path.name for path in root.iterdir())[:5])
@@ -246,7 +255,7 @@ def _is_written(root: pathlib.Path, settings: dict[str, int]) -> bool:
     found = "no valid JSON"
   if found != settings:
     raise ValueError(
-      f"{root} holds another demo data set: {record.name} says {found}, "
+      f"{root} holds another demo data set: {record.name} has {found}, "
       f"expected {settings}. {advice}"
     )
   return True
@@ -281,5 +290,5 @@ def _write_pictures(root: pathlib.Path, settings: dict[str, int]) -> None:
 
 
 def _save_png(pixels: np.ndarray, path: pathlib.Path) -> None:
-  # noise hardly compresses: level 1 takes a third of the time of the usual 6
+  # Noise hardly compresses; level 1 takes a third of the time of the default 6.
   Image.fromarray(pixels).save(path, compress_level=1)

@@ -1,4 +1,4 @@
-"""A turned steel washer on dark felt, and what goes wrong with one."""
+"""Draws a turned steel washer on dark felt and its defects."""
 
 import dataclasses
 
@@ -8,23 +8,24 @@ from scipy import ndimage
 from inp_former_jax.data.demo import drawing
 
 _INNER, _OUTER, _CHAMFER = 43.0, 101.0, 4.5
-_RINGS = 512  # radii at which the tool marks are tabulated
-_SECTORS = 48  # angles, likewise
+_RINGS = 512  # The number of radii at which the tool marks are tabulated.
+_SECTORS = 48  # The number of angles at which the tool marks are tabulated.
 
 
 @dataclasses.dataclass(frozen=True)
 class Washer:
-  """One washer in one picture.
+  """A washer in a picture.
 
   Attributes:
-    radiance: (H, W, 3), what the camera sees.
-    x: (H, W), from the washer's centre.
-    y: as x.
-    felt: (H, W, 3), the background with the washer's shadow on it.
-    tool_marks: (rings, sectors), brightness of the turned face.
-    light: direction the light comes from, radians.
-    turn: rotation of the part, radians.
-    steel: (3,), colour.
+    radiance: The radiance that the camera sees, (H, W, 3).
+    x: The x coordinate of each pixel from the centre of the washer, (H, W).
+    y: The y coordinate of each pixel from the centre of the washer, (H, W).
+    felt: The background with the shadow of the washer, (H, W, 3).
+    tool_marks: The brightness of the tool marks on the turned face,
+      (rings, sectors).
+    light: The direction from which the light comes, in radians.
+    turn: The rotation of the washer in radians.
+    steel: The colour of the steel, (3,).
   """
 
   radiance: np.ndarray
@@ -38,12 +39,12 @@ class Washer:
 
   @property
   def image_size(self) -> int:
-    """Side of the picture in pixels."""
+    """Side length of the picture in pixels."""
     return self.x.shape[0]
 
 
 def make_part(image_size: int, rng: np.random.Generator) -> Washer:
-  """Turns a good washer and lays it under the camera."""
+  """Makes a good washer and places it under the camera."""
   x, y = drawing.pixel_grid(image_size)
   centre = 128.0 + rng.normal(0.0, 2.5, 2)
   x, y = x - np.float32(centre[0]), y - np.float32(centre[1])
@@ -67,7 +68,7 @@ def make_part(image_size: int, rng: np.random.Generator) -> Washer:
 
 
 def _coverage(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """Share of each pixel that is metal, (H, W)."""
+  """Returns the share of each pixel that is metal, (H, W)."""
   radius = np.hypot(x, y)
   pixel = drawing.WIDTH / x.shape[0]
   outside = np.maximum(radius - _OUTER, _INNER - radius)
@@ -77,7 +78,7 @@ def _coverage(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _felt(
   x: np.ndarray, y: np.ndarray, light: float, rng: np.random.Generator
 ) -> np.ndarray:
-  """Dark felt with fibres every way, and the washer's soft shadow."""
+  """Draws dark felt with crossing fibres and the soft shadow of the washer."""
   shape = x.shape
   fibres = sum(
     ndimage.gaussian_filter(
@@ -95,7 +96,7 @@ def _felt(
 
 
 def _tool_marks(rng: np.random.Generator) -> np.ndarray:
-  """Rings the lathe left, a little different all the way round."""
+  """Draws the rings left by the lathe, which vary a little with the angle."""
   rings = rng.standard_normal((_RINGS, 1))
   rings += ndimage.gaussian_filter1d(rng.normal(0, 4, (_RINGS, 1)), 5, axis=0)
   streaks = ndimage.gaussian_filter1d(
@@ -106,10 +107,11 @@ def _tool_marks(rng: np.random.Generator) -> np.ndarray:
 
 
 def _face(washer: Washer, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """Brightness (H, W) of the metal at (x, y) of the washer's own plane.
+  """Returns the brightness of the metal at (x, y) from its centre, (H, W).
 
-  Grooves reflect like hairs: brightest where they run across the light, which
-  gives turned metal the bow tie that stays put while the part rotates.
+  Grooves reflect like hair: they are brightest where they run across the light.
+  This gives turned metal its bow-tie highlight, which does not move when the
+  part rotates.
   """
   radius, angle = np.hypot(x, y), np.arctan2(y, x)
   ring = (radius - _INNER) * ((_RINGS - 1) / (_OUTER - _INNER))
@@ -129,10 +131,10 @@ def _face(washer: Washer, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _stamp(washer: Washer) -> np.ndarray:
-  """Depth (H, W) of the size stamped into the face, along an arc."""
+  """Draws the depth (H, W) of the size stamped into the face along an arc."""
   canvas = drawing.Canvas(washer.image_size)
   middle = 0.5 * (_INNER + _OUTER)
-  # the grid starts half a pixel inside the picture
+  # The grid starts half a pixel inside the picture.
   half = 0.5 * drawing.WIDTH / washer.image_size
   centre = half - np.array([washer.x[0, 0], washer.y[0, 0]])
   for stroke in drawing.lettering("M24", 13.0):
@@ -148,7 +150,7 @@ def _metal(washer: Washer, level: np.ndarray) -> np.ndarray:
 
 
 def _spot(rng: np.random.Generator, margin: float) -> np.ndarray:
-  """A place (2,) on the face, `margin` from either rim."""
+  """Draws a point (2,) on the face at least `margin` from either rim."""
   radius = rng.uniform(_INNER + _CHAMFER + margin, _OUTER - _CHAMFER - margin)
   angle = rng.uniform(0.0, 2.0 * np.pi)
   return radius * np.array([np.cos(angle), np.sin(angle)])
@@ -157,12 +159,12 @@ def _spot(rng: np.random.Generator, margin: float) -> np.ndarray:
 def _scratch(
   washer: Washer, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """One to three grooves side by side, dark in the bottom, bright on a lip."""
+  """Draws one to three parallel grooves, dark inside and bright on one lip."""
   half = 0.5 * drawing.WIDTH / washer.image_size
   origin = half - np.array([washer.x[0, 0], washer.y[0, 0]])
   start = _spot(rng, 6.0)
   outward = np.arctan2(start[1], start[0])
-  # never along the tool marks, where it would be one of them
+  # Never along the tool marks, where it would look like one of them.
   heading = outward + rng.choice([-1, 1]) * rng.uniform(0.2, 1.1) + np.pi
   along = np.array([np.cos(heading), np.sin(heading)])
   normal = np.array([-along[1], along[0]])
@@ -173,7 +175,7 @@ def _scratch(
     offset = start + lane * (width + 2.0) * normal + rng.normal(0, 3) * along
     middle = offset + 0.5 * length * along + bend * normal
     curve = drawing.bezier([offset, middle, offset + length * along]) + origin
-    for first in range(0, 22):  # thins out towards its end
+    for first in range(0, 22):  # The groove thins out towards its end.
       thin = width * (1.0 - 0.5 * (first / 21.0) ** 2)
       groove.line(curve[first : first + 3], thin)
       lip.line(curve[first : first + 3] + 0.6 * thin * normal, 0.7 * thin)
@@ -190,7 +192,7 @@ def _scratch(
 def _dent(
   washer: Washer, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A smooth hollow: bends the tool marks and catches the light across it."""
+  """Draws a smooth hollow that bends the tool marks and catches the light."""
   centre = _spot(rng, 8.0)
   radius, stretch = rng.uniform(9.0, 15.0), rng.uniform(0.7, 1.0)
   turn = rng.uniform(0, np.pi)
@@ -200,7 +202,7 @@ def _dent(
   uneven = 1.0 + 0.09 * drawing.smooth_noise(rng, washer.image_size, 14)
   distance = np.hypot(along, across) / radius * uneven
   hollow = np.clip(1.0 - distance**2, 0.0, 1.0) ** 2
-  # its wall is steepest at 0.45 of the radius and faces away from the light
+  # The wall is steepest at 0.45 of the radius and faces away from the light.
   wall = 3.5 * hollow**0.5 * distance
   towards = (np.cos(washer.light) * dx + np.sin(washer.light) * dy) / (
     np.hypot(dx, dy) + 1e-3
@@ -219,7 +221,7 @@ def _dent(
 def _chip(
   washer: Washer, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A piece broken out of a rim; felt shows, the fracture glints."""
+  """Draws a piece broken out of a rim, with felt and a glinting fracture."""
   angle = rng.uniform(0.0, 2.0 * np.pi)
   rim = _OUTER if rng.random() < 0.7 else _INNER
   radius = rng.uniform(9.0, 17.0)
@@ -233,13 +235,13 @@ def _chip(
   fracture = drawing.smoothstep(-3.2, -2.2, depth)
   grain = rng.standard_normal(metal.shape, dtype=np.float32)
   grain = ndimage.gaussian_filter(grain, 0.8, truncate=2.0)
-  # the broken face looks into the bite, so the far side from the light is lit
+  # The broken face looks into the gap, so the side far from the light is lit.
   facing = -(np.cos(washer.light) * dx + np.sin(washer.light) * dy) / radius
   level = np.clip(0.36 + 0.30 * facing + 0.22 * grain, 0.08, 0.95)
   radiance = drawing.mix(
     washer.radiance, _metal(washer, level), fracture * metal
   )
-  # the shadow that the felt had under the metal is right for a bite as well
+  # The shadow that the felt had under the metal also suits the gap.
   radiance = drawing.mix(radiance, washer.felt, gone * metal)
   return radiance, fracture * metal
 
@@ -247,7 +249,7 @@ def _chip(
 def _rust(
   washer: Washer, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A patch of rust with ragged edges and satellites, tool marks faint."""
+  """Draws ragged rust with satellites, through which tool marks are faint."""
   centre = _spot(rng, 8.0)
   dx, dy = washer.x - centre[0], washer.y - centre[1]
   radius = rng.uniform(12.0, 22.0)

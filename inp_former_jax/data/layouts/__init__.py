@@ -1,1 +1,1 @@
-"""Folders as their makers lay them out -> records, a module per layout."""
+"""Readers of data sets as published, from folders to records, by layout."""

@@ -1,11 +1,11 @@
-"""The layout of BTAD (beanTech): a folder on disk -> records.
+"""Reads a folder in the layout of BTAD (beanTech) into records.
 
 ROOT/<category>/train/ok/NAME.{bmp,png}
 ROOT/<category>/test/{ok,ko}/NAME.{bmp,png}
 ROOT/<category>/ground_truth/ko/NAME.{png,bmp}
 
-The categories are 01, 02 and 03. Images are .bmp in 01 and 03 and .png in 02,
-masks .png in 01 and 02 and .bmp in 03.
+The categories are 01, 02 and 03. The images are .bmp files in 01 and 03 and
+.png files in 02; the masks are .png files in 01 and 02 and .bmp files in 03.
 """
 
 import os
@@ -37,18 +37,20 @@ def read_btad(
   """Reads a folder in the layout of BTAD.
 
   Args:
-    root: Folder of the categories (BTech_Dataset_transformed), the folder that
-      holds it, or the folder of a single category.
-    categories: Names of those to read, in this order; all, by name, if empty.
+    root: The folder of the categories (BTech_Dataset_transformed), the folder
+      that holds it, or the folder of a single category.
+    categories: The names of the categories to read, in this order; if empty,
+      all of them, sorted by name.
 
   Returns:
-    The records, by category and then by path; "ok" becomes "good". Without a
-    folder `test` a category has no test records.
+    The records, ordered by category and then by path; "ok" becomes "good". A
+    category without a folder `test` has no test records.
 
   Raises:
-    DataError: The folder is not there or not in this layout, a category is
-      not there, has nothing to train on or defects among it, there are test
-      images that are neither ok nor ko, or the masks are ambiguous.
+    DataError: If the folder or a category does not exist, if the folder is not
+      in this layout, if a category has no training images or has defective
+      ones among them, if test images are neither ok nor ko, or if the masks
+      are ambiguous.
   """
   root = absolute(root)
   if (root / ARCHIVE_FOLDER).is_dir():

@@ -1,4 +1,4 @@
-"""What data sets with a list of their files share: checks of that list."""
+"""Checks of the list of files that some data sets come with."""
 
 import concurrent.futures
 import os
@@ -9,28 +9,28 @@ from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.image_files import ImageFile
 
 _FOLDERS_AT_ONCE = 16
-_FOLDERS_A_TASK = 32  # a task for each would take longer than to list it
+_FOLDERS_A_TASK = 32  # A task per folder would take longer than listing it.
 
 
 def resolve_within(
   root: pathlib.Path, relative: str, where: str
 ) -> pathlib.Path:
-  """The file that a list names, which must not lie outside the data set.
+  """Returns the file that a list names, which must lie within the data set.
 
-  Decided by the name alone, without a look at the disk: there may be many,
-  and a link inside the root may well lead out of it.
+  Only the name is checked and not the disk: there may be many files, and a
+  link inside the root may legitimately lead out of it.
 
   Args:
-    root: Folder that the list's names start from.
-    relative: A name in the list, with / between folders.
-    where: It stands in the list, for the error: "split.csv, line 3".
+    root: The folder to which the names in the list are relative.
+    relative: The name in the list, with / between folders.
+    where: The place in the list, for the error, e.g. "split.csv, line 3".
 
   Returns:
-    `root / relative`.
+    The path `root / relative`.
 
   Raises:
-    DataError: The name is empty, absolute, leads upwards by "..", or has
-      something in it that a name common to all systems has not.
+    DataError: If the name is empty or absolute, leads upwards by "..", or
+      holds a character that not every system allows in a name.
   """
   if not relative.strip():
     fault = "is empty"
@@ -46,27 +46,28 @@ def resolve_within(
     return root / relative
   raise DataError(
     f"{where}: the path {relative!r} {fault}; expected one relative to {root} "
-    "that stays inside it, with / between folders. Mend the list."
+    "that stays inside it, with / between folders. Fix the list."
   )
 
 
 def require_category(name: str, where: str) -> str:
-  """Refuses a category that cannot be the name of a folder: results get one.
+  """Checks that a category can be the name of the folder of its results.
 
   Args:
-    name: Of the category.
-    where: It stands in the list, for the error.
+    name: The name of the category.
+    where: The place in the list, for the error.
 
   Returns:
-    The name.
+    The name, unchanged.
 
   Raises:
-    DataError: It is empty, "." or "..", or has a slash in it.
+    DataError: If the name is empty, "." or "..", or contains a slash, a
+      backslash or a NUL character.
   """
   if not name.strip() or name in (".", "..") or set(name) & set("/\\\0"):
     raise DataError(
       f"{where}: the category is {name!r}; expected a name that a folder may "
-      'have, like "cable". Mend the list.'
+      'have, like "cable". Fix the list.'
     )
   return name
 
@@ -74,38 +75,38 @@ def require_category(name: str, where: str) -> str:
 def require_once(
   image: ImageFile, where: str, seen: dict[ImageFile, str]
 ) -> None:
-  """Refuses an image that the list has named before.
+  """Checks that a list has not named an image before.
 
   Args:
-    image: The image.
-    where: It stands in the list, for the error.
-    seen: Image -> where it stands, of all before it; this one is added.
+    image: The image that the list names.
+    where: The place in the list, for the error.
+    seen: The place of every image named so far; this image is added to it.
 
   Raises:
-    DataError: It has.
+    DataError: If the list has named the image before.
   """
   first = seen.setdefault(image, where)
   if first is not where:
     raise DataError(
-      f"{where}: {image} is listed twice, before in {first}; expected every "
-      "image once, so that none is counted twice or trained on and tested. "
-      "Remove one of the two."
+      f"{where}: {image} is listed twice, first in {first}; expected every "
+      "image once, so that none is counted twice or used for both training and "
+      "testing. Remove one of the two entries."
     )
 
 
 def require_files(files: Iterable[pathlib.Path], source: str) -> None:
-  """Refuses a list with files that are not there.
+  """Checks that all files of a list exist.
 
-  Lists every folder once, which for five images of a sample is faster than
-  to ask for each of them; several folders at once, as a network drive answers
-  late.
+  Each folder is listed once, which is faster than checking each file even if a
+  folder holds only the five images of a sample. Several folders are listed at
+  once because network drives answer slowly.
 
   Args:
     files: All files of the list.
-    source: Its name, for the error.
+    source: The name of the list, for the error.
 
   Raises:
-    DataError: Some are not there; names the first and says how many.
+    DataError: If files are missing; names the first of them and their number.
   """
   by_folder: dict[str, dict[str, pathlib.Path]] = {}
   for file in files:
@@ -121,17 +122,16 @@ def require_files(files: Iterable[pathlib.Path], source: str) -> None:
   if missing:
     total = sum(map(len, by_folder.values()))
     raise DataError(
-      f"{source} lists {missing[0]}, which is not there; {len(missing)} of "
-      f"its {total} files are missing, expected all. Add them, or take them "
-      "off the list; categories as a whole are left out by "
-      "config.data.categories."
+      f"{source} lists {missing[0]}, which does not exist; {len(missing)} of "
+      f"its {total} files are missing. Add them, or remove them from the list. "
+      "To leave out whole categories, use `categories`."
     )
 
 
 def _missing(
   folders: Iterable[tuple[str, dict[str, pathlib.Path]]],
 ) -> list[pathlib.Path]:
-  """Of the files wanted in each folder, by name, those that are not there."""
+  """Returns which of the files wanted in each folder, by name, are missing."""
   missing = []
   for folder, wanted in folders:
     try:

@@ -1,4 +1,4 @@
-"""The layout of MVTec-AD: a folder on disk -> records.
+"""Reads a folder in the layout of MVTec-AD into records.
 
 ROOT/<category>/train/good/NAME.png
 ROOT/<category>/test/good/NAME.png
@@ -33,17 +33,18 @@ def read_mvtec(
   """Reads a folder in the layout of MVTec-AD.
 
   Args:
-    root: Folder of the categories, or the folder of a single one.
-    categories: Names of those to read, in this order; all, by name, if empty.
+    root: The folder of the categories, or the folder of a single category.
+    categories: The names of the categories to read, in this order; if empty,
+      all of them, sorted by name.
 
   Returns:
-    The records, by category and then by path. Without a folder `test` a
-    category has no test records.
+    The records, ordered by category and then by path. A category without a
+    folder `test` has no test records.
 
   Raises:
-    DataError: The folder is not there or not in this layout, a category is
-      not there, has nothing to train on or defects among it, or its masks are
-      ambiguous.
+    DataError: If the folder or a category does not exist, if the folder is not
+      in this layout, if a category has no training images or has defective
+      ones among them, or if its masks are ambiguous.
   """
   root = absolute(root)
   present = find_categories(root, PARTS, LAYOUT)

@@ -1,4 +1,4 @@
-"""The layout of MVTec AD 2: a folder on disk -> records.
+"""Reads a folder in the layout of MVTec AD 2 into records.
 
 ROOT/<category>/train/good/NAME.png
 ROOT/<category>/validation/good/NAME.png
@@ -7,7 +7,7 @@ ROOT/<category>/test_public/ground_truth/bad/NAME_mask.png
 ROOT/<category>/test_private/NAME.png
 ROOT/<category>/test_private_mixed/NAME.png
 
-What the private test images show is known to the makers' server only.
+The labels of the private test images are known only to the publishers' server.
 """
 
 import os
@@ -40,19 +40,20 @@ def read_mvtec_ad2(
   """Reads a folder in the layout of MVTec AD 2.
 
   Args:
-    root: Folder of the categories, or the folder of a single one.
-    categories: Names of those to read, in this order; all, by name, if empty.
+    root: The folder of the categories, or the folder of a single category.
+    categories: The names of the categories to read, in this order; if empty,
+      all of them, sorted by name.
 
   Returns:
-    The records, by category and then by path. The public test images are
-    `test`, the private ones `unlabelled`; their defect is the name of their
-    folder. Only the folder `train` must be there.
+    The records, ordered by category and then by path. The public test images
+    are in `test`; the private ones are in `unlabelled`, with the name of their
+    folder as their defect. Only the folder `train` must exist.
 
   Raises:
-    DataError: The folder is not there or not in this layout, a category is
-      not there, has nothing to train on or defects among it or the validation
-      images, there are public test images that are neither good nor bad, or
-      the masks are ambiguous.
+    DataError: If the folder or a category does not exist, if the folder is not
+      in this layout, if a category has no training images or has defective
+      ones among its training or validation images, if public test images are
+      neither good nor bad, or if the masks are ambiguous.
   """
   root = absolute(root)
   present = find_categories(root, PARTS, LAYOUT)

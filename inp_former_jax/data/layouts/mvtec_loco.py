@@ -1,4 +1,4 @@
-"""The layout of MVTec LOCO AD: a folder on disk -> records.
+"""Reads a folder in the layout of MVTec LOCO AD into records.
 
 ROOT/<category>/train/good/NAME.png
 ROOT/<category>/validation/good/NAME.png
@@ -6,8 +6,8 @@ ROOT/<category>/test/good/NAME.png
 ROOT/<category>/test/{logical_anomalies,structural_anomalies}/NAME.png
 ROOT/<category>/ground_truth/<anomalies>/NAME/{000,001,...}.png
 
-An image has a folder of masks, one for each defect in it. Their values tell
-the kinds of defects; all but 0 are defective.
+A defective image has a folder of masks, one mask for each of its defects. The
+values of a mask tell the kind of defect; all pixels but 0 are defective.
 """
 
 import os
@@ -39,17 +39,20 @@ def read_mvtec_loco(
   """Reads a folder in the layout of MVTec LOCO AD.
 
   Args:
-    root: Folder of the categories, or the folder of a single one.
-    categories: Names of those to read, in this order; all, by name, if empty.
+    root: The folder of the categories, or the folder of a single category.
+    categories: The names of the categories to read, in this order; if empty,
+      all of them, sorted by name.
 
   Returns:
-    The records, by category and then by path. Without a folder `test` a
-    category has no test records, without `validation` none of that.
+    The records, ordered by category and then by path. A category without a
+    folder `test` has no test records, and one without a folder `validation` no
+    validation records.
 
   Raises:
-    DataError: The folder is not there or not in this layout, a category is
-      not there, has nothing to train on or defects among it or the validation
-      images, or the masks are not in folders that belong to one image each.
+    DataError: If the folder or a category does not exist, if the folder is not
+      in this layout, if a category has no training images or has defective
+      ones among its training or validation images, or if the masks are not in
+      folders that belong to one image each.
   """
   root = absolute(root)
   present = find_categories(root, PARTS, LAYOUT)
@@ -89,7 +92,7 @@ def _test_records(folder: pathlib.Path, category: str) -> list[Record]:
 def _match_mask_folders(
   images: Sequence[pathlib.Path], truth: pathlib.Path
 ) -> dict[pathlib.Path, tuple[pathlib.Path, ...]]:
-  """Image -> its masks, for the images that have some."""
+  """Returns the masks of each image that has any."""
   folders = _mask_folders(truth)
   owners = {}
   for image in images:
@@ -113,7 +116,7 @@ def _match_mask_folders(
 
 
 def _mask_folders(truth: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Name of an image -> the folder of its masks; empty without `truth`."""
+  """Returns the folder of masks by image name; empty if `truth` is absent."""
   if not truth.is_dir():
     return {}
   files = images_of(truth)
@@ -121,7 +124,7 @@ def _mask_folders(truth: pathlib.Path) -> dict[str, pathlib.Path]:
     raise DataError(
       f"{truth} holds files, e.g. {files[0].name}; expected a folder of masks "
       "for each image, e.g. 000/000.png for 000.png. If every image has one "
-      "mask, set config.data.layout to 'mvtec'."
+      "mask, set `layout`=mvtec."
     )
   return {folder.name: folder for folder in subfolders(truth)}
 
@@ -130,8 +133,8 @@ def _masks_in(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
   masks = tuple(images_of(folder))
   if not masks:
     raise DataError(
-      f"{folder} has no masks; expected 000.png and so on, those of one "
-      "image. Unpack the archive anew, or remove the folder to evaluate the "
+      f"{folder} has no masks; expected 000.png and so on, the masks of one "
+      "image. Unpack the archive again, or remove the folder to evaluate the "
       "image image-wise only."
     )
   return masks

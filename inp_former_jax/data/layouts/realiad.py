@@ -1,13 +1,14 @@
-"""The layout of Real-IAD: a folder on disk -> records.
+"""Reads a folder in the layout of Real-IAD into records.
 
 ROOT/realiad_{256,512,1024}/<category>/OK/S0001/NAME.jpg
 ROOT/realiad_{256,512,1024}/<category>/NG/<defect>/S0001/NAME.{jpg,png}
 ROOT/realiad_jsons/{realiad_jsons,realiad_jsons_sv,...}/<category>.json
 
-Which images are for what stands in the JSON, of which there are several: all
-five views, one view (sv), and such with defects among the training images by
-a share that the name gives (fuiad_0.1). A view that does not show the defect
-of its sample counts as normal there, and so here.
+The JSON files tell which images are for training and which for testing. There
+are several sets of them: for all five views, for one view (sv), and for
+training images of which a share, given in the name (fuiad_0.1), is defective.
+A view that does not show the defect of its sample counts as normal in these
+files, and so it does here.
 """
 
 import dataclasses
@@ -37,19 +38,19 @@ SPLITS = ("train", "test")
 KEYS = ("anomaly_class", "image_path", "mask_path")
 
 _SAMPLE = re.compile(r"((?:[^/]+/)*S\d+)/[^/]*")
-_VIEW = re.compile(r".*_(C\d+)[_.][^/]*")  # the last of a path
+_VIEW = re.compile(r".*_(C\d+)[_.][^/]*")  # The last one in a path.
 
 
 @dataclasses.dataclass(frozen=True)
 class _Index:
-  """The JSON of a category.
+  """The content of the JSON file of a category.
 
   Attributes:
-    file: The JSON.
-    category: Its name; that of the file.
-    folder: That its paths start from.
-    normal_class: That of the entries without a defect.
-    entries: "train" or "test" -> as they stand there.
+    file: The JSON file.
+    category: The name of the category, which is that of the file.
+    folder: The folder to which the paths in the file are relative.
+    normal_class: The class of the entries without a defect.
+    entries: The entries of "train" and of "test", as in the file.
   """
 
   file: pathlib.Path
@@ -68,24 +69,26 @@ def read_realiad(
 ) -> Dataset:
   """Reads Real-IAD as published.
 
-  That takes 4 s and 190 MB for all of its 151,050 images; 2 s of it are to
-  see that every file is there, on a network drive more.
+  All of its 151,050 images take 4 s and 190 MB. Of this time, 2 s are spent
+  checking that every file exists; on a network drive it takes longer.
 
   Args:
-    root: Folder with the folders of the images and of the JSONs.
-    categories: Names of those to read, in this order; all, by name, if empty.
-    images: Name of the folder of the images; that of the largest, as its name
-      says, if empty.
-    jsons: Name of the folder of the JSONs, in ROOT/realiad_jsons or in ROOT.
+    root: The folder that holds the folders of images and of JSON files.
+    categories: The names of the categories to read, in this order; if empty,
+      all of them, sorted by name.
+    images: The name of the folder of images; if empty, the one of the largest
+      images, according to the folders' names.
+    jsons: The name of the folder of JSON files, in ROOT/realiad_jsons or in
+      ROOT.
 
   Returns:
-    The records, by category and then in the order of the JSON. The training
-    records have defects among them if `jsons` begins with
-    "realiad_jsons_fuiad", and only then.
+    The records, ordered by category and then as in the JSON file. The training
+    records may be defective only if `jsons` begins with "realiad_jsons_fuiad".
 
   Raises:
-    DataError: A folder is not there, a category is not there or has nothing
-      to train on, a JSON is not as it must be, or files in it are missing.
+    DataError: If a folder or a category does not exist, if a category has no
+      training images, if a JSON file is invalid, or if files that it names are
+      missing.
   """
   root = absolute(root)
   image_folder = _image_folder(root, images)
@@ -103,9 +106,7 @@ def read_realiad(
 def _image_folder(root: pathlib.Path, images: str) -> pathlib.Path:
   if not root.is_dir():
     found = "is not a folder" if root.exists() else "does not exist"
-    raise DataError(
-      f"{root} {found}; expected Real-IAD. Check config.data.root."
-    )
+    raise DataError(f"{root} {found}; expected Real-IAD. Check `root`.")
   if images:
     if (root / images).is_dir():
       return root / images
@@ -120,27 +121,27 @@ def _image_folder(root: pathlib.Path, images: str) -> pathlib.Path:
   raise DataError(
     f"{root} has no folder {images or 'realiad_256, realiad_512 or the like'} "
     f"of images; {_folders_found(root)}. Unpack the images there, or point "
-    "config.data.root at the folder that holds it."
+    "`root` at the folder that holds it."
   )
 
 
 def _json_files(root: pathlib.Path, jsons: str) -> list[pathlib.Path]:
-  """The JSONs of all categories, by name."""
-  # As published first: there ROOT/realiad_jsons holds folders only. Copies
-  # leave that level out.
+  """Returns the JSON files of all categories, sorted by name."""
+  # The published layout comes first: its ROOT/realiad_jsons holds only folders.
+  # Some copies leave out that level.
   for folder in (root / JSONS / jsons, root / jsons):
     files = sorted(folder.glob("[!.]*.json"))
     if files:
       return files
   raise DataError(
-    f"{root} has no JSON in {JSONS}/{jsons} or {jsons}; "
-    f"{_folders_found(root, root / JSONS)}. Unpack the JSONs there, or name "
-    "one of the folders."
+    f"{root} has no JSON files in {JSONS}/{jsons} or {jsons}; "
+    f"{_folders_found(root, root / JSONS)}. Unpack the JSON files there, or "
+    "name one of the folders."
   )
 
 
 def _folders_found(*folders: pathlib.Path) -> str:
-  """What an error says of them; paths start from the first."""
+  """Lists for an error what folders contain, relative to the first of them."""
   names = [
     str(found.relative_to(folders[0]))
     for folder in folders
@@ -154,20 +155,20 @@ def _read_index(
   file: pathlib.Path, category: str, image_folder: pathlib.Path
 ) -> _Index:
   content = _read_json(file)
-  name = str(file)  # once, not for every entry
+  name = str(file)  # Converted once rather than for every entry.
   for split in SPLITS:
     if not isinstance(content.get(split), list):
       raise DataError(
         f"{file} has no list {split!r}; found the keys "
         f"{', '.join(content) or '(none)'}, expected meta, train and test. "
-        "Copy it anew."
+        "Copy the file again."
       )
     for number, entry in enumerate(content[split]):
       _check_entry(f"{name}, {split}[{number}]", entry)
   if not content["train"]:
     raise DataError(
-      f"{file} has no image to train on: its list train is empty. Leave "
-      f"{category!r} out with config.data.categories."
+      f"{file} has no training images: its list train is empty. Leave "
+      f"{category!r} out with `categories`."
     )
   prefix = _meta(content, file, "prefix", "")
   normal_class = _meta(content, file, "normal_class", "OK")
@@ -185,50 +186,51 @@ def _read_json(file: pathlib.Path) -> dict:
     content = json.loads(file.read_bytes())
   except json.JSONDecodeError as error:
     raise DataError(
-      f"{file} is broken at line {error.lineno}, column {error.colno}: "
-      f"{error.msg}; expected JSON. Copy it anew."
+      f"{file} is not valid JSON at line {error.lineno}, column {error.colno}: "
+      f"{error.msg}. Copy the file again."
     ) from error
   except (UnicodeDecodeError, OSError) as error:
     raise DataError(
-      f"{file} cannot be read: {error}; expected JSON. Copy it anew."
+      f"{file} cannot be read: {error}; expected JSON. Copy the file again."
     ) from error
   if not isinstance(content, dict):
     raise DataError(
       f"{file} holds a {type(content).__name__}; expected an object with the "
-      "keys meta, train and test. Copy it anew."
+      "keys meta, train and test. Copy the file again."
     )
   return content
 
 
 def _check_entry(where: str, entry: object) -> None:
   if not isinstance(entry, dict):
-    raise DataError(f"{where}: is {entry!r}; expected an object. Mend it.")
+    raise DataError(f"{where}: is {entry!r}; expected an object. Fix it.")
   for key in KEYS:
     if key not in entry:
       raise DataError(
         f"{where}: has no key {key!r}; found {', '.join(entry) or '(none)'}, "
-        f"expected {', '.join(KEYS)}. Mend the entry, or copy the file anew."
+        f"expected {', '.join(KEYS)}. Fix the entry, or copy the file again."
       )
     value = entry[key]
     missing_mask = key == "mask_path" and value is None
     if not missing_mask and not (isinstance(value, str) and value):
       raise DataError(
-        f"{where}: {key} is {value!r}; expected a text"
-        f"{', or null' if key == 'mask_path' else ''}. Mend the entry."
+        f"{where}: {key} is {value!r}; expected a string"
+        f"{' or null' if key == 'mask_path' else ''}. Fix the entry."
       )
 
 
 def _meta(content: dict, file: pathlib.Path, key: str, default: str) -> str:
-  """A value of the part meta; neither need be there."""
+  """Returns a value of the part meta, or the default if it is missing."""
   meta = content.get("meta") or {}
   if not isinstance(meta, dict):
     raise DataError(
-      f"{file}: meta is {meta!r}; expected an object. Copy the file anew."
+      f"{file}: meta is {meta!r}; expected an object. Copy the file again."
     )
   value = meta.get(key) or default
   if not isinstance(value, str):
     raise DataError(
-      f"{file}: meta.{key} is {value!r}; expected a text. Copy the file anew."
+      f"{file}: meta.{key} is {value!r}; expected a string. Copy the file "
+      "again."
     )
   return value
 
@@ -236,10 +238,10 @@ def _meta(content: dict, file: pathlib.Path, key: str, default: str) -> str:
 def _start_of_paths(
   image_folder: pathlib.Path, category: str, first: str
 ) -> pathlib.Path:
-  """The folder the paths of a JSON without prefix start from.
+  """Returns the folder of the relative paths in a JSON file without prefix.
 
-  Published ones have a prefix. Of copies without it some name the category in
-  every path and some do not, which only the files can tell.
+  Published files have a prefix. Of the copies without one, some include the
+  category in every path and some do not, which only the disk can tell.
   """
   if not (image_folder / category / first).is_file():
     if (image_folder / first).is_file():
@@ -248,13 +250,13 @@ def _start_of_paths(
 
 
 def _records(index: _Index, noisy: bool) -> dict[str, list[Record]]:
-  """The records of a category by split; all their files are there."""
+  """Returns the records of a category by split; checks that all files exist."""
   name = str(index.file)
   records: dict[str, list[Record]] = {}
   seen: dict[ImageFile, str] = {}
   for split, entries in index.entries.items():
     if noisy:
-      # Who trains without labels may test on what was trained on.
+      # Training that uses no labels may test on the training images.
       seen = {}
     records[split] = []
     for number, entry in enumerate(entries):
@@ -263,9 +265,10 @@ def _records(index: _Index, noisy: bool) -> dict[str, list[Record]]:
       require_once(record.image, where, seen)
       if split == "train" and record.label == DEFECTIVE and not noisy:
         raise DataError(
-          f"{where}: {entry['image_path']} is of the class {record.defect!r}; "
-          f"expected {index.normal_class!r} only, to train on. Remove the "
-          f"entry. JSONs that shall hold defects have names like {NOISY}_0.1."
+          f"{where}: {entry['image_path']} has the class {record.defect!r}; "
+          f"expected only {index.normal_class!r} among the training images. "
+          "Remove the entry. Only folders of JSON files with names like "
+          f"{NOISY}_0.1 may list defective training images."
         )
       records[split].append(record)
   require_files(
@@ -280,8 +283,8 @@ def _record(index: _Index, where: str, entry: dict) -> Record:
   normal = entry["anomaly_class"] in ("OK", index.normal_class)
   if normal and mask:
     raise DataError(
-      f"{where}: {path} is normal and has the mask {mask}; expected masks of "
-      "defects only. Mend the class, or remove the mask."
+      f"{where}: {path} is normal but has the mask {mask}; expected masks only "
+      "for defective images. Fix the class, or remove the mask."
     )
   sample = _SAMPLE.fullmatch(path.removeprefix(f"{index.category}/"))
   view = _VIEW.fullmatch(path)

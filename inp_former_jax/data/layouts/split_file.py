@@ -1,18 +1,18 @@
-"""Your own images, by a list: split.csv or split.jsonl -> records.
+"""Reads your own images from a list, split.csv or split.jsonl, into records.
 
-A line for each image. In split.csv the first line names the columns, with
-commas or semicolons between them; in split.jsonl every line is an object.
+The list has one line per image. In split.csv the first line names the columns,
+separated by commas or semicolons; in split.jsonl every line is an object.
 
-image     the file; required. Paths start from the folder of the list.
+image     the image file, relative to the folder of the list; required
 label     normal, good, ok or 0; anomaly, defect, abnormal, bad, ng or 1
           (default: normal)
 mask      the file that marks the defective pixels (default: none)
-category  kind of product (default: the name of the list's folder)
+category  the kind of product (default: the name of the list's folder)
 split     train or test (default: train for normal images, else test)
-defect    kind of defect (default: defect)
+defect    the kind of defect (default: defect)
 
-A column, cell or key left out, left empty or null means the default. Upper or
-lower case does not matter in label and split.
+A column, cell or key that is missing, empty or null has the default value.
+Label and split may be in upper or lower case.
 """
 
 import csv
@@ -42,46 +42,47 @@ SPLITS = ("train", "test")
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-  """A line of the list: where it stands, and its cells that are not empty."""
+  """A line of the list: its place, and its non-empty cells by column."""
 
   where: str
   cells: dict[str, str]
 
 
 def find(root: pathlib.Path) -> pathlib.Path | None:
-  """The list of a folder; None if it has none.
+  """Finds the list in a folder.
 
   Args:
-    root: Folder of a data set.
+    root: The folder of a data set.
 
   Returns:
-    Its file `split.csv` or `split.jsonl`.
+    The file `split.csv` or `split.jsonl`, or None if the folder has neither.
 
   Raises:
-    DataError: It has both.
+    DataError: If the folder has both.
   """
   found = [root / name for name in NAMES if (root / name).is_file()]
   if len(found) > 1:
     raise DataError(
       f"There are two lists, {found[0]} and {found[1]}; expected one. Remove "
-      "the other."
+      "one of them."
     )
   return found[0] if found else None
 
 
 def read(path: pathlib.Path) -> dict[str, tuple[list[Record], list[Record]]]:
-  """Reads a list.
+  """Reads the records of a list.
 
   Args:
-    path: The list, absolute; its ending tells csv from jsonl.
+    path: The absolute path of the list, ending in .csv or .jsonl.
 
   Returns:
-    Category, by name -> its train and test records, in the list's order.
+    A dict, sorted by name, from each category to its training and its test
+    records, in the order of the list.
 
   Raises:
-    DataError: A line is wrong, lists a file that is not there or an image for
-      the second time; the list is empty or a category has nothing to train
-      on.
+    DataError: If a line is invalid, names a file that does not exist or an
+      image that was listed before, if the list is empty, or if a category has
+      no training images.
   """
   rows = _csv_rows(path) if path.suffix == ".csv" else _jsonl_rows(path)
   categories, seen = {}, {}
@@ -91,13 +92,13 @@ def read(path: pathlib.Path) -> dict[str, tuple[list[Record], list[Record]]]:
     parts = categories.setdefault(record.category, ([], []))
     parts[SPLITS.index(split)].append(record)
   if not seen:
-    raise DataError(f"{path} lists no image; expected a line for each.")
+    raise DataError(f"{path} lists no images; expected one line per image.")
   for category, (train, test) in categories.items():
     if not train:
       raise DataError(
-        f"{path} lists nothing to train on for the category {category!r}, "
-        f"only {len(test)} test images, e.g. {test[0].image.name}. Add normal "
-        "images of the split train, or remove these."
+        f"{path} lists no training images for the category {category!r}, only "
+        f"{len(test)} test images, e.g. {test[0].image.name}. Add normal "
+        "images with the split train, or remove these."
       )
   return dict(sorted(categories.items()))
 
@@ -124,14 +125,14 @@ def _csv_rows(path: pathlib.Path) -> Iterator[_Row]:
       if len(fields) != len(header):
         raise DataError(
           f"{where} has {len(fields)} cells, expected {len(header)}: "
-          f"{', '.join(header)}. Mend the line; a cell with a {delimiter!r} "
-          "in it needs quotes."
+          f"{', '.join(header)}. Fix the line; a cell that contains "
+          f"{delimiter!r} needs quotes."
         )
       cells = zip(header, fields, strict=True)
       yield _Row(where, {name: cell for name, cell in cells if cell})
   except csv.Error as error:
     raise DataError(
-      f"{path}, line {lines.line_num} is not CSV: {error}. Mend the line."
+      f"{path}, line {lines.line_num} is not valid CSV: {error}. Fix the line."
     ) from error
 
 
@@ -144,12 +145,12 @@ def _jsonl_rows(path: pathlib.Path) -> Iterator[_Row]:
       content = json.loads(line)
     except (ValueError, RecursionError) as error:
       raise DataError(
-        f"{where} is not JSON: {error}. Mend the line."
+        f"{where} is not valid JSON: {error}. Fix the line."
       ) from error
     if not isinstance(content, dict):
       raise DataError(
         f"{where} is {line.strip()[:40]!r}; expected an object, such as "
-        '{"image": "a.png"}.'
+        '{"image": "a.png"}. Fix the line.'
       )
     _check_columns(list(content), where)
     cells = {k: _cell(k, v, where) for k, v in content.items()}
@@ -172,11 +173,14 @@ def _check_header(names: Sequence[str], where: str) -> None:
   _check_columns(names, where)
   for name in names:
     if names.count(name) > 1:
-      raise DataError(f"{where} names the column {name!r} twice.")
+      raise DataError(
+        f"{where} names the column {name!r} twice; expected every column once. "
+        "Remove one of the two."
+      )
   if "image" not in names:
     raise DataError(
-      f"{where} has no column image; found {', '.join(names)}. The first "
-      "line names the columns."
+      f"{where} has no column image; found {', '.join(names)}. Name the "
+      "columns in the first line."
     )
 
 
@@ -194,37 +198,41 @@ def _check_columns(names: Sequence[str], where: str) -> None:
 
 
 def _cell(column: str, value: object, where: str) -> str:
-  """A value of JSON as it would stand in CSV."""
+  """Converts a JSON value to the text that a CSV file would have."""
   if value is None:
     return ""
-  # True is an int to Python, and no label to anyone.
+  # True and False are integers in Python, but they are not valid here.
   if isinstance(value, bool) or not isinstance(value, str | int):
     raise DataError(
-      f"{where}: {column} is {json.dumps(value)[:40]}; expected a string."
+      f"{where}: {column} is {json.dumps(value)[:40]}; expected a string. Fix "
+      "the line."
     )
   return str(value).strip()
 
 
 def _record(row: _Row, root: pathlib.Path) -> tuple[Record, str]:
-  """The record of a line, and its split."""
+  """Returns the record of a line and its split."""
   label = LABELS[_choice(row, "label", "normal", LABELS)]
   default = "train" if label == NORMAL else "test"
   split = _choice(row, "split", default, SPLITS)
   if "image" not in row.cells:
-    raise DataError(f"{row.where} names no image.")
+    raise DataError(
+      f"{row.where} names no image; expected the path of one. Add it, or "
+      "remove the line."
+    )
   image = _file(row, "image", root)
   defect = row.cells.get("defect", "defect" if label else "good")
   if label == NORMAL:
     _check_normal(row, defect)
   elif split == "train":
     raise DataError(
-      f"{row.where}: {image} is defective and of the split train; only normal "
-      "images are trained on. Mend its label or its split."
+      f"{row.where}: {image} is defective but in the split train; expected "
+      "only normal images there. Fix its label or its split."
     )
   elif LABELS.get(defect.lower()) == NORMAL:
     raise DataError(
-      f"{row.where}: {image} is defective and its kind of defect is "
-      f"{defect!r}. Mend its label or its defect."
+      f"{row.where}: {image} is defective but its kind of defect is "
+      f"{defect!r}. Fix its label or its defect."
     )
   masks = (_file(row, "mask", root),) if "mask" in row.cells else ()
   category = root.name
@@ -236,13 +244,16 @@ def _record(row: _Row, root: pathlib.Path) -> tuple[Record, str]:
 
 
 def _check_normal(row: _Row, defect: str) -> None:
-  """A mask or a defect without a label is a label that was forgotten."""
+  """Checks that a normal image has no mask and no defect.
+
+  A mask or a defect without a label means that the label was forgotten.
+  """
   claims = "mask" if "mask" in row.cells else "defect"
   if claims == "mask" or LABELS.get(defect.lower()) != NORMAL:
-    given = "" if "label" in row.cells else " (as none is given)"
+    given = "" if "label" in row.cells else " (because none is given)"
     raise DataError(
-      f"{row.where}: the label is normal{given} and the {claims} is "
-      f"{row.cells[claims]!r}. Write anomaly as its label, or leave its "
+      f"{row.where}: the label is normal{given} but the {claims} is "
+      f"{row.cells[claims]!r}. Set the label to anomaly, or leave the "
       f"{claims} empty."
     )
 
@@ -254,17 +265,18 @@ def _choice(
   if value not in choices:
     raise DataError(
       f"{row.where}: {column} is {row.cells[column]!r}; expected one of "
-      f"{', '.join(choices)}."
+      f"{', '.join(choices)}. Fix the line."
     )
   return value
 
 
 def _file(row: _Row, column: str, root: pathlib.Path) -> pathlib.Path:
   path = resolve_within(root, row.cells[column], row.where)
-  if not os.path.isfile(path):  # pathlib's raises at a name that is too long
+  # Unlike this, pathlib's is_file raises if a name is too long.
+  if not os.path.isfile(path):
     found = "is a folder" if os.path.isdir(path) else "does not exist"
     raise DataError(
-      f"{row.where}: the {column} {path} {found}. Mend the line, or put the "
+      f"{row.where}: the {column} {path} {found}. Fix the line, or put the "
       "file there."
     )
   return path

@@ -1,4 +1,4 @@
-"""What the layouts share: folders, images, and the masks of images."""
+"""Parts that the layouts share: finding categories, images and their masks."""
 
 import difflib
 import os
@@ -15,33 +15,33 @@ _Value = TypeVar("_Value")
 
 
 def absolute(root: str | os.PathLike) -> pathlib.Path:
-  """The folder of a data set as an absolute path, `~` expanded."""
+  """Returns the folder of a data set as an absolute path with `~` expanded."""
   return pathlib.Path(os.path.abspath(os.path.expanduser(root)))
 
 
 def find_categories(
   root: pathlib.Path, parts: Sequence[str], layout: str, normal: str = "good"
 ) -> dict[str, pathlib.Path]:
-  """The folders of the categories in the folder of a data set.
+  """Finds the folders of the categories in the folder of a data set.
 
   Args:
-    root: Absolute; holds the categories, or is that of a single one.
-    parts: The folders a category may have: that to train on, that to test on,
-      and others.
-    layout: What is expected, for the errors.
-    normal: The folder of normal images in that to train on.
+    root: The folder of the categories, or of a single category; absolute.
+    parts: The folders that a category may have: first that of the training
+      images, then that of the test images, then any others.
+    layout: A description of the expected layout, for the errors.
+    normal: The name of the folder of normal images among the training images.
 
   Returns:
-    Category -> its folder, sorted by name.
+    A dict from each category to its folder, sorted by name.
 
   Raises:
-    DataError: The root is no folder, or no category is in it.
+    DataError: If the root is not a folder or holds no category.
   """
   if not root.is_dir():
     found = "is not a folder" if root.exists() else "does not exist"
-    raise DataError(f"{root} {found}; {layout}. Check config.data.root.")
+    raise DataError(f"{root} {found}; {layout}. Check `root`.")
   train, test = parts[:2]
-  # Not by root / train alone: a category may be called "train".
+  # root / train alone does not decide, as a category may be called "train".
   if (root / train / normal).is_dir() or (root / test).is_dir():
     return {root.name: root}
   folders = {
@@ -54,7 +54,7 @@ def find_categories(
     raise DataError(
       f"{root} holds no category: {layout}, found "
       f"{'the folders ' + found if found else 'no folder at all'}. Point "
-      "config.data.root at the folder that holds the categories."
+      "`root` at the folder that holds the categories."
     )
   return folders
 
@@ -64,18 +64,18 @@ def select_categories(
   present: dict[str, _Value],
   categories: Sequence[str] | str = (),
 ) -> dict[str, _Value]:
-  """The categories asked for, in that order.
+  """Selects categories by name, in the order of the names.
 
   Args:
-    root: Of the data set, for the error.
-    present: Category -> anything, of all that are there.
-    categories: Names of those wanted; all if empty.
+    root: The folder of the data set, for the error.
+    present: A dict from each category of the data set to any value.
+    categories: The names of the categories to select; all of them if empty.
 
   Returns:
-    The chosen part of `present`.
+    The selected part of `present`.
 
   Raises:
-    DataError: One of them is not there; the nearest name is suggested.
+    DataError: If the data set has no such category; suggests the nearest name.
   """
   if isinstance(categories, str):
     categories = (categories,)
@@ -85,7 +85,7 @@ def select_categories(
       raise DataError(
         f"{root} has no category {name!r}; it has {', '.join(present)}. "
         + (f"Did you mean {nearest[0]!r}? " if nearest else "")
-        + "Mend config.data.categories."
+        + "Fix `categories`."
       )
   return {name: present[name] for name in categories or present}
 
@@ -93,26 +93,25 @@ def select_categories(
 def training_records(
   folder: pathlib.Path, category: str, layout: str, normal: str = "good"
 ) -> list[Record]:
-  """The images of a category to train on.
+  """Returns the records of the training images of a category.
 
   Args:
-    folder: Of the category.
-    category: Its name.
-    layout: What is expected, for the errors.
-    normal: The folder in `folder/train` that has the images.
+    folder: The folder of the category.
+    category: The name of the category.
+    layout: A description of the expected layout, for the errors.
+    normal: The name of the folder in `folder/train` that holds the images.
 
   Returns:
-    At least one record.
+    The records, at least one.
 
   Raises:
-    DataError: There is no image, or `train` holds others than normal ones.
+    DataError: If there is no image, or if `train` holds images elsewhere.
   """
   good = folder / "train" / normal
   if not good.is_dir():
     raise DataError(
       f"{folder} is a category without train/{normal}; {layout}. Put normal "
-      f"images into {good}, or leave this category out with "
-      "config.data.categories."
+      f"images into {good}, or leave this category out with `categories`."
     )
   records = normal_records(folder / "train", category, normal)
   if not records:
@@ -126,18 +125,18 @@ def training_records(
 def normal_records(
   split: pathlib.Path, category: str, normal: str = "good"
 ) -> list[Record]:
-  """The images of a split that may hold normal ones only.
+  """Returns the records of a split that may hold only normal images.
 
   Args:
-    split: Folder to train on or to validate on; may be absent.
-    category: Whose it is.
-    normal: The folder in it that has the images.
+    split: The folder of the training or validation images; may be absent.
+    category: The name of the category.
+    normal: The name of the folder in `split` that holds the images.
 
   Returns:
-    Their records.
+    The records; none if the split is absent.
 
   Raises:
-    DataError: The split holds images that are not in its folder `normal`.
+    DataError: If the split holds images that are not in its folder `normal`.
   """
   if not split.is_dir():
     return []
@@ -147,7 +146,7 @@ def normal_records(
     raise DataError(
       f"{misplaced.parent} holds images, e.g. {misplaced.name}; {use} images "
       f"must be normal and lie in {split / normal}. Move the normal ones "
-      "there and those with defects to the test images, or remove them."
+      "there and the defective ones to the test images, or remove them."
     )
   good = split / normal
   images = images_of(good) if good.is_dir() else []
@@ -157,18 +156,18 @@ def normal_records(
 def named_folders(
   test: pathlib.Path, names: Sequence[str], layout: str
 ) -> list[pathlib.Path]:
-  """The folders of test images where their names are laid down.
+  """Returns the folders of test images in a layout that prescribes their names.
 
   Args:
-    test: Folder with them; may be absent.
-    names: Those that may be there.
-    layout: What is expected, for the error.
+    test: The folder that holds them; may be absent.
+    names: The names that the layout allows.
+    layout: A description of the expected layout, for the error.
 
   Returns:
-    Those that are there, by name.
+    The folders that exist, sorted by name.
 
   Raises:
-    DataError: There are images elsewhere, of which the layout does not say
+    DataError: If there are images elsewhere, because the layout does not tell
       whether they are normal.
   """
   if not test.is_dir():
@@ -188,20 +187,20 @@ def labelled_records(
   category: str,
   normal: str = "good",
 ) -> list[Record]:
-  """The test images of a category.
+  """Returns the records of the test images of a category.
 
   Args:
-    folders: One of normal images, and one for each kind of defect.
-    truth: Folder of the masks, with a folder for each kind of defect; may be
-      absent.
-    category: Its name.
-    normal: Which of the folders has the normal images.
+    folders: The folder of normal images and one folder per kind of defect.
+    truth: The folder of the masks, with a folder for each kind of defect; may
+      be absent.
+    category: The name of the category.
+    normal: The name of the folder of normal images.
 
   Returns:
-    Their records; the kind of defect is the name of its folder.
+    The records; the kind of defect is the name of the folder.
 
   Raises:
-    DataError: The masks are ambiguous, see `match_masks`.
+    DataError: If the masks are ambiguous, see `match_masks`.
   """
   records = []
   for folder in folders:
@@ -220,7 +219,7 @@ def labelled_records(
 def _image_outside(
   split: pathlib.Path, names: Sequence[str]
 ) -> pathlib.Path | None:
-  """An image in a split that is in none of its folders of these names."""
+  """Finds an image of a split that is in none of its folders of these names."""
   others = [entry for entry in subfolders(split) if entry.name not in names]
   for folder in [split, *others]:
     images = images_of(folder)
@@ -235,15 +234,16 @@ def match_masks(
   """Finds the masks of images by their names.
 
   Args:
-    images: Of one folder.
-    folder: With the masks, NAME.<ext> or NAME_mask.<ext>; may be absent.
+    images: The images of one folder.
+    folder: The folder of the masks, which are called NAME.<ext> or
+      NAME_mask.<ext>; may be absent.
 
   Returns:
-    Image -> its mask, for the images that have one.
+    A dict from each image that has a mask to a tuple of that mask.
 
   Raises:
-    DataError: An image has two masks, a mask two images, or there are masks
-      and none of them belongs to an image.
+    DataError: If an image has two masks, if a mask has two images, or if there
+      are masks but none of them belongs to an image.
   """
   if not folder.is_dir():
     return {}
@@ -273,7 +273,7 @@ def match_masks(
 def _owner(
   mask: pathlib.Path, by_stem: dict[str, list[pathlib.Path]]
 ) -> pathlib.Path | None:
-  """The image a mask belongs to; None if there is none."""
+  """Returns the image that a mask belongs to, or None."""
   owners = by_stem.get(mask.stem) or by_stem.get(
     mask.stem.removesuffix("_mask"), [None]
   )
@@ -286,7 +286,7 @@ def _owner(
 
 
 def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The folders in a folder, by name, without hidden ones."""
+  """Returns the visible folders in a folder, sorted by name."""
   return sorted(
     entry
     for entry in folder.iterdir()
@@ -295,7 +295,7 @@ def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def images_of(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The image files in a folder, by name, without hidden ones."""
+  """Returns the visible image files in a folder, sorted by name."""
   return sorted(
     entry
     for entry in folder.iterdir()

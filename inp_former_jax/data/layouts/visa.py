@@ -1,16 +1,16 @@
-"""The two layouts of VisA: a folder on disk -> records.
+"""Reads a folder in either of the two layouts of VisA into records.
 
-As published, which images are for what stands in a list:
+As published, a list tells which images are for training and for testing:
 ROOT/split_csv/1cls.csv
 ROOT/<category>/Data/Images/{Normal,Anomaly}/NAME.JPG
 ROOT/<category>/Data/Masks/Anomaly/NAME.png
 
-As the publishers' own script rearranges it, with or without the level `1cls`:
+As rearranged by the publishers' own script, with or without the level `1cls`:
 ROOT/1cls/<category>/train/good/NAME.JPG
 ROOT/1cls/<category>/test/{good,bad}/NAME.JPG
 ROOT/1cls/<category>/ground_truth/bad/NAME.png
 
-Both give the same records in the same order.
+Both layouts give the same records in the same order.
 """
 
 import csv
@@ -43,7 +43,8 @@ from inp_former_jax.data.records import (
 
 SPLIT = "split_csv/1cls.csv"
 COLUMNS = ("object", "split", "label", "image", "mask")
-_DEFECT = "bad"  # VisA does not tell the kinds apart; the script's name
+# VisA does not distinguish kinds of defects; this is the script's name for all.
+_DEFECT = "bad"
 _Row = tuple[str, dict[str, str]]
 
 
@@ -52,19 +53,20 @@ def read_visa(
 ) -> Dataset:
   """Reads VisA, as published or as prepared by the publishers' script.
 
-  Of the two the prepared form is read where both are there.
+  If both forms are present, the prepared one is read.
 
   Args:
-    root: Folder of the data set.
-    categories: Names of those to read, in this order; all, by name, if empty.
+    root: The folder of the data set.
+    categories: The names of the categories to read, in this order; if empty,
+      all of them, sorted by name.
 
   Returns:
-    The records, by category and then by path.
+    The records, ordered by category and then by path.
 
   Raises:
-    DataError: The folder is not there or in neither form, a category is not
-      there or has nothing to train on, the list of images is not as it must
-      be, or files in it are missing.
+    DataError: If the folder or a category does not exist, if the folder is in
+      neither form, if a category has no training images, if the list of images
+      is invalid, or if files that it names are missing.
   """
   root = absolute(root)
   prepared = root / "1cls"
@@ -77,15 +79,15 @@ def read_visa(
 
 
 def _require_prepared(root: pathlib.Path) -> None:
-  """Says what is amiss with a folder in neither form."""
+  """Raises DataError if a folder is not in the prepared form."""
   if not root.is_dir():
     found = "is not a folder" if root.exists() else "does not exist"
-    raise DataError(f"{root} {found}; expected VisA. Check config.data.root.")
+    raise DataError(f"{root} {found}; expected VisA. Check `root`.")
   folders = subfolders(root)
   if any((folder / "Data" / "Images").is_dir() for folder in folders):
     raise DataError(
       f"{root} is VisA as published, but has no {SPLIT}; expected this list "
-      "of the images to train and to test on. Copy it from the archive."
+      "of the training and test images. Copy it from the archive."
     )
   if not any((folder / "train").is_dir() for folder in (root, *folders)):
     names = ", ".join(folder.name for folder in folders[:8])
@@ -93,7 +95,7 @@ def _require_prepared(root: pathlib.Path) -> None:
       f"{root} is not VisA; found {names and 'the folders '}"
       f"{names or 'no folder at all'}, expected {SPLIT} and "
       "<category>/Data/Images/ as published, or <category>/train/good/ as "
-      "prepared. Point config.data.root at the folder that holds them."
+      "prepared. Point `root` at the folder that holds them."
     )
 
 
@@ -109,7 +111,7 @@ def _read_prepared(root: pathlib.Path, categories: Sequence[str]) -> Dataset:
 
 
 def _with_mask_values(records: Sequence[Record]) -> tuple[Record, ...]:
-  # The script writes 255, but copies with 1 are about.
+  # The script writes 255, but some copies in circulation have 1.
   return tuple(dataclasses.replace(r, mask_values=NON_ZERO) for r in records)
 
 
@@ -122,7 +124,7 @@ def _read_raw(root: pathlib.Path, categories: Sequence[str]) -> Dataset:
   present = dict(sorted(present.items()))
   if not present:
     raise DataError(
-      f"{file} lists no image; expected a line for each. Copy it from the "
+      f"{file} lists no images; expected one line per image. Copy it from the "
       "archive of VisA."
     )
   seen: dict[ImageFile, str] = {}
@@ -131,9 +133,9 @@ def _read_raw(root: pathlib.Path, categories: Sequence[str]) -> Dataset:
     records = _raw_records(root, rows, seen)
     if not records["train"]:
       raise DataError(
-        f"{file} has no image to train on of the category {category!r}; "
-        "expected lines with the split train. Add some, or leave it out with "
-        "config.data.categories."
+        f"{file} has no training images of the category {category!r}; expected "
+        "lines with the split train. Add some, or leave the category out with "
+        "`categories`."
       )
     train += records["train"]
     test += records["test"]
@@ -144,7 +146,7 @@ def _read_raw(root: pathlib.Path, categories: Sequence[str]) -> Dataset:
 
 
 def _read_split(file: pathlib.Path) -> Iterator[_Row]:
-  """The lines of the list: where each stands, and its values by column."""
+  """Yields for each line of the list its place and its values by column."""
   try:
     with file.open(encoding="utf-8-sig", newline="") as text:
       reader = csv.DictReader(text, strict=True)
@@ -159,7 +161,7 @@ def _read_split(file: pathlib.Path) -> Iterator[_Row]:
         if None in row or None in row.values():
           raise DataError(
             f"{where}: has more or fewer values than the {len(columns)} "
-            f"columns {', '.join(columns)}. Mend the line."
+            f"columns {', '.join(columns)}. Fix the line."
           )
         yield where, row
   except (csv.Error, UnicodeDecodeError, OSError) as error:
@@ -172,7 +174,7 @@ def _read_split(file: pathlib.Path) -> Iterator[_Row]:
 def _raw_records(
   root: pathlib.Path, rows: Sequence[_Row], seen: dict[ImageFile, str]
 ) -> dict[str, list[Record]]:
-  """The records of a category by split, each by path."""
+  """Returns the records of a category by split, each split sorted by path."""
   records: dict[str, list[Record]] = {"train": [], "test": []}
   for where, row in rows:
     _check_row(where, row)
@@ -192,17 +194,18 @@ def _check_row(where: str, row: dict[str, str]) -> None:
     if row[column] not in values:
       raise DataError(
         f"{where}: the {column} is {row[column]!r}; expected "
-        f"{' or '.join(values)}. Mend the line."
+        f"{' or '.join(values)}. Fix the line."
       )
   if row["split"] == "train" and row["label"] == "anomaly":
     raise DataError(
-      f"{where}: {row['image']} is an anomaly to train on; expected normal "
-      f"images only, as in {SPLIT} of the archive. Make its split test."
+      f"{where}: {row['image']} is an anomaly in the split train; expected "
+      f"only normal images there, as in {SPLIT} of the archive. Change its "
+      "split to test."
     )
   if row["mask"] and row["label"] == "normal":
     raise DataError(
-      f"{where}: {row['image']} is normal and has the mask {row['mask']}; "
-      "expected masks of anomalies only. Mend the label, or remove the mask."
+      f"{where}: {row['image']} is normal but has the mask {row['mask']}; "
+      "expected masks only for anomalies. Fix the label, or remove the mask."
     )
 
 

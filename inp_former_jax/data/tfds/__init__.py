@@ -1,1 +1,1 @@
-"""Data sets in TFDS's array_record files, without TensorFlow."""
+"""Writes and reads TFDS data sets in array_record files without TensorFlow."""

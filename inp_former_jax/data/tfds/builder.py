@@ -1,10 +1,11 @@
-"""Any layout -> a TFDS data set in array_record files, without TensorFlow.
+"""Writes a data set of any layout as a TFDS data set, without TensorFlow.
 
-A few large files instead of very many small ones: for network drives, and for
-copying to many hosts or into a bucket. They hold the images' and masks' own
-bytes, so that a run on them is the same to the last bit as one on the files.
-Other programs may read them by `tfds.builder_from_directory(FOLDER)` and
-`as_data_source`. `source` says what is written, and reads it.
+It has a few large array_record files instead of very many small files, which
+suits network drives and copying to many hosts or into a bucket. They hold the
+images and masks byte for byte, so a run on them equals a run on the original
+files to the last bit. Other programs can read them by
+`tfds.builder_from_directory(FOLDER)` and `as_data_source`. The module `source`
+describes the files and reads them.
 """
 
 import contextlib
@@ -40,21 +41,22 @@ from inp_former_jax.data.tfds.source import (
   version_folder,
 )
 
-SHARD_BYTES = 512 * 2**20  # of images, about; a reader keeps a file each open
+# The approximate size of an array_record file; a reader keeps every file open.
+SHARD_BYTES = 512 * 2**20
 
-_Lines = dict[str, list[dict[str, Any]]]  # split -> its records in the index
+_Lines = dict[str, list[dict[str, Any]]]  # The records in the index by split.
 
 
 @dataclasses.dataclass(frozen=True)
 class BuiltDataset:
-  """A data set that is now there.
+  """A TFDS data set that has been built or existed already.
 
   Attributes:
-    name: To read it by.
-    folder: With its files.
-    records: Split -> number of records, of those that have any.
-    num_bytes: Split -> bytes of its images and masks.
-    is_new: Whether it was written; otherwise it was there already.
+    name: The name by which it is read.
+    folder: The folder of its files.
+    records: The number of records of each split that has any.
+    num_bytes: The size in bytes of the images and masks of each such split.
+    is_new: Whether it was written; False if it existed already.
   """
 
   name: str
@@ -70,30 +72,32 @@ def build_tfds(
   data_dir: str | os.PathLike,
   name: str = "",
 ) -> BuiltDataset:
-  """Writes a data set as a TFDS data set; it appears whole or not at all.
+  """Writes a data set as a TFDS data set, which appears whole or not at all.
 
   Args:
-    dataset: Records of files.
-    root: The folder that the names of the files shall start from.
-    data_dir: Folder of TFDS data sets, on a disk.
-    name: To read it by; made of the data set's name if empty.
+    dataset: The data set to write, with records of files in a folder.
+    root: The folder to which the stored names of the files are relative.
+    data_dir: The folder of TFDS data sets, on a disk.
+    name: The name by which to read the data set; if empty, it is derived from
+      the data set's own name.
 
   Returns:
-    What is there now. A data set with the same records, of files of the same
-    sizes, is left as it is.
+    The TFDS data set. An existing one that has the same records, of files of
+    the same sizes, is left unchanged.
 
   Raises:
-    DataError: `data_dir` is a bucket, has too little space, or holds another
-      data set of that name; or the name is not allowed.
-    ImportError: The extra tfds is not installed.
-    OSError: A file cannot be read.
-    RuntimeError: A file cannot be written.
+    DataError: If `data_dir` is a bucket, has too little space or holds another
+      data set of that name, or if the name is not allowed.
+    ImportError: If the extra tfds is not installed.
+    OSError: If a file cannot be read.
+    RuntimeError: If a file cannot be written.
   """
   import_tfds()
   if is_bucket(data_dir):
     raise DataError(
-      f"{data_dir} is a bucket, and array_record writes to disks only. Build "
-      "the data set in a folder and copy that, e.g. by gcloud storage cp -r."
+      f"{data_dir} is a bucket, but array_record can only write to disks. "
+      "Build the data set in a folder and copy the folder, e.g. with gcloud "
+      "storage cp -r."
     )
   name = name or tfds_name(dataset.name)
   folder = pathlib.Path(version_folder(name, data_dir))
@@ -113,20 +117,21 @@ def build_tfds(
 
 
 def tfds_name(name: str) -> str:
-  """The nearest name that TFDS allows.
+  """Converts a name to the nearest one that TFDS allows.
 
   Args:
-    name: Of a data set, e.g. "MVTec-AD".
+    name: The name of a data set, e.g. "MVTec-AD".
 
   Returns:
-    Small letters, digits and underscores, a letter first: "mvtec_ad".
+    The name in lower-case letters, digits and underscores, beginning with a
+    letter, e.g. "mvtec_ad".
   """
   name = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")
   return name if name[:1].isalpha() else f"data_{name}".strip("_")
 
 
 def _lines(dataset: Dataset, root: pathlib.Path) -> _Lines:
-  """The index without its header, of the splits that have records."""
+  """Returns the index without its header, for each split that has records."""
   lines = {
     split: [_line(record, split, root) for record in getattr(dataset, split)]
     for split in SPLITS
@@ -147,7 +152,7 @@ def _line(record: Record, split: str, root: pathlib.Path) -> dict[str, Any]:
   except UnicodeEncodeError:
     raise DataError(
       f"The name of {os.fsencode(files[0])!r}, or of its mask, is not in "
-      "UTF-8, as TFDS needs it. Rename the file or its folder."
+      "UTF-8, which TFDS requires. Rename the file or its folder."
     ) from None
   return line
 
@@ -162,7 +167,7 @@ def _text(lines: _Lines) -> list[str]:
 
 @contextlib.contextmanager
 def _only_builder(home: pathlib.Path) -> Iterator[None]:
-  """Keeps a second process from writing the same data set."""
+  """Prevents a second process from writing the same data set."""
   home.mkdir(parents=True, exist_ok=True)
   lock = filelock.FileLock(home / ".building.lock", timeout=0)
   try:
@@ -170,15 +175,15 @@ def _only_builder(home: pathlib.Path) -> Iterator[None]:
       yield
   except filelock.Timeout:
     raise DataError(
-      f"{home} is being built by another process. Wait for it to end."
+      f"{home} is being built by another process. Wait until it has finished."
     ) from None
 
 
 def _is_written(folder: pathlib.Path, lines: _Lines) -> bool:
-  """Whether these records are in `folder`; raises if something else is."""
+  """Returns whether `folder` holds these records; raises if it holds others."""
   remedy = (
-    f"Nothing was written. Take another --name, or remove {folder.parent} to "
-    "build the data set anew."
+    f"Nothing was written. Use another --name, or remove {folder.parent} to "
+    "build the data set again."
   )
   if (folder / INDEX).is_file():
     if read_index(folder)[1:] == _text(lines):
@@ -200,17 +205,17 @@ def _require_space(home: pathlib.Path, lines: _Lines) -> None:
   free = shutil.disk_usage(home).free
   if needed > free:
     raise DataError(
-      f"The data set takes {needed:,} bytes and {home} has {free:,} left. Make "
-      "room, or take another --data_dir."
+      f"The data set needs {needed:,} bytes, but {home} has only {free:,} "
+      "left. Free some space, or use another --data_dir."
     )
 
 
 def _write(
   folder: pathlib.Path, name: str, dataset: Dataset, lines: _Lines
 ) -> None:
-  """Writes beside `folder`, which then appears whole."""
+  """Writes to a temporary folder and renames it, so `folder` appears whole."""
   part = folder.with_name(PART + folder.name)
-  shutil.rmtree(part, ignore_errors=True)  # of a build that was killed
+  shutil.rmtree(part, ignore_errors=True)  # Left by a build that was killed.
   part.mkdir()
   try:
     _write_examples(part, name, dataset, lines)
@@ -226,10 +231,10 @@ def _write(
 def _write_examples(
   folder: pathlib.Path, name: str, dataset: Dataset, lines: _Lines
 ) -> None:
-  """Writes the array_record files and what TFDS must know of them.
+  """Writes the array_record files and their metadata for TFDS.
 
-  Not by a `tfds.core.GeneratorBasedBuilder`: one keeps a split in memory and,
-  beyond 1 GB, in files that it writes with TensorFlow.
+  A `tfds.core.GeneratorBasedBuilder` does not serve: it keeps a split in memory
+  and, beyond 1 GB, in files that it writes with TensorFlow.
   """
   num_bytes = sum(map(_num_bytes, lines.values()))
   num_records = sum(map(len, lines.values()))
@@ -247,13 +252,13 @@ def _write_examples(
     advance = functools.partial(progress.advance, task)
     for split in lines:
       examples = _examples(getattr(dataset, split), lines[split], advance)
-      # One call for each split: the writer rewrites its notes after each.
+      # One call per split, because each call rewrites the metadata.
       writer.add_examples({split: examples})
   writer.close_all()
 
 
 def _dataset_info(folder: pathlib.Path, name: str) -> Any:
-  """A `tfds.core.DatasetInfo` of what `_examples` gives."""
+  """Returns the `tfds.core.DatasetInfo` of the examples of `_examples`."""
   tfds = import_tfds()
   text = tfds.features.Text()
   plain: dict[Any, Any] = {str: text, int: tfds.features.Scalar(np.int64)}
@@ -271,7 +276,7 @@ def _dataset_info(folder: pathlib.Path, name: str) -> Any:
       | {"path": text, "mask_paths": tfds.features.Sequence(text)}
       | {field: plain[kind] for field, kind in FIELDS.items()}
     ),
-    disable_shuffling=True,  # so that readers keep the order
+    disable_shuffling=True,  # Readers must keep the order.
   )
 
 
@@ -280,7 +285,7 @@ def _examples(
   lines: Sequence[dict[str, Any]],
   advance: Callable[[int], None],
 ) -> Iterator[dict[str, Any]]:
-  """The records as TFDS takes them: files by their names."""
+  """Yields the records in the form that TFDS takes, with files by name."""
   for record, line in zip(records, lines, strict=True):
     image, *masks = map(os.fspath, record.paths)
     yield {

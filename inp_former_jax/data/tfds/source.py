@@ -1,16 +1,16 @@
-"""A TFDS data set that `tfds_builder` wrote -> records.
+"""Reads a TFDS data set that `tfds_builder` wrote into records.
 
-DATA_DIR/NAME/VERSION/records.jsonl          all records but for their images
+DATA_DIR/NAME/VERSION/records.jsonl          all records without their images
 DATA_DIR/NAME/VERSION/NAME-SPLIT.array_record-00000 and so on
 DATA_DIR/NAME/VERSION/{dataset_info,features}.json
 
-The first line of records.jsonl has the name of the data set and the sizes of
-the other files, every further one a record, split by split and in order. Only
-this file is read before the first batch, whatever the data set's size.
+The first line of records.jsonl holds the name of the data set and the sizes of
+the other files. Each further line holds a record, split by split and in order.
+Only this file is read before the first batch, however large the data set.
 
-DATA_DIR may be a bucket (gs://...) for all that is done here: files are opened
-by etils, which needs the package gcsfs for it, and by array_record, of which
-late versions (0.8.6, say) read from buckets. Untested, for want of one.
+DATA_DIR may be a bucket (gs://...) for everything in this module. Files are
+opened by etils, which needs the package gcsfs for buckets, and by array_record,
+which reads from buckets in recent versions (e.g. 0.8.6). This is untested.
 """
 
 import dataclasses
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 COMMAND = "python -m inp_former_jax.data.tfds_builder"
 INDEX = "records.jsonl"
-PART = "incomplete."  # TFDS leaves out folders that begin so
+PART = "incomplete."  # TFDS ignores folders whose names begin with it.
 SPLITS = ("train", "test", "validation", "unlabelled")
-VERSION = "1.0.0"  # of what is written, not of the images
+VERSION = "1.0.0"  # The version of the file format, not of the images.
 
-# What a record holds besides its files: name -> type.
+# The type of each attribute of a record other than its files, by name.
 FIELDS = {
   field.name: field.type
   for field in dataclasses.fields(Record)
@@ -51,26 +51,26 @@ FIELDS = {
 def read_tfds(name: str, data_dir: str | os.PathLike) -> Dataset:
   """Reads a data set that `tfds_builder` wrote.
 
-  Records, order and pixels are those of the files it was made from: images
-  and masks are `StoredFile`s, the very bytes of the files.
+  The records, their order and all pixels are those of the files that it was
+  built from: images and masks are `StoredFile`s with the bytes of those files.
 
   Args:
-    name: The name it was built under.
-    data_dir: Folder of TFDS data sets, or a bucket.
+    name: The name under which the data set was built.
+    data_dir: The folder or bucket of TFDS data sets.
 
   Returns:
-    Its records.
+    The data set.
 
   Raises:
-    DataError: No data set of that name is there, it was written by something
-      else, or its files are not as they were written.
-    ImportError: The extra tfds is not installed.
+    DataError: If there is no data set of that name, if something else wrote
+      it, or if the sizes of its files have changed since.
+    ImportError: If the extra tfds is not installed.
   """
   import_tfds()
   if not data_dir:
     raise DataError(
-      "config.data.tfds_dir is empty: set --config.data.tfds_dir=FOLDER to the "
-      "folder that holds the TFDS data sets."
+      "`tfds_dir` is empty: set `tfds_dir`=FOLDER, the folder that holds the "
+      "TFDS data sets."
     )
   folder = version_folder(name, data_dir)
   if not (folder / INDEX).exists():
@@ -87,8 +87,8 @@ def read_tfds(name: str, data_dir: str | os.PathLike) -> Dataset:
   except (ValueError, KeyError, TypeError) as error:
     raise DataError(
       f"{folder / INDEX} cannot be read: {type(error).__name__}: {error}. It "
-      "is damaged, or of a newer inp_former_jax: install that, or remove "
-      f"{folder} and build the data set again ({COMMAND})."
+      "is damaged, or a newer inp_former_jax wrote it: install that version, "
+      f"or remove {folder} and build the data set again ({COMMAND})."
     ) from error
   _check_sizes(folder, files)
   forget_open_files()
@@ -96,24 +96,24 @@ def read_tfds(name: str, data_dir: str | os.PathLike) -> Dataset:
 
 
 def version_folder(name: str, data_dir: str | os.PathLike) -> "epath.Path":
-  """The folder of a data set's files.
+  """Returns the folder of the files of a data set.
 
   Args:
-    name: Of the data set.
-    data_dir: Folder of TFDS data sets, or a bucket.
+    name: The name of the data set.
+    data_dir: The folder or bucket of TFDS data sets.
 
   Returns:
-    The folder, which may not be there; absolute.
+    The absolute path of the folder, which may not exist.
 
   Raises:
-    DataError: TFDS does not allow the name.
+    DataError: If TFDS does not allow the name.
   """
   from etils import epath
 
   if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
     raise DataError(
-      f"A TFDS data set cannot be called {name!r}; expected small letters, "
-      "digits and underscores, a letter first."
+      f"A TFDS data set cannot be called {name!r}; expected lower-case "
+      "letters, digits and underscores, beginning with a letter."
     )
   if not is_bucket(data_dir):
     data_dir = absolute(data_dir)
@@ -121,34 +121,34 @@ def version_folder(name: str, data_dir: str | os.PathLike) -> "epath.Path":
 
 
 def is_bucket(data_dir: str | os.PathLike) -> bool:
-  """Whether a folder's name is the address of a bucket, such as gs://..."""
+  """Returns whether a folder is the address of a bucket, such as gs://..."""
   return "://" in os.fspath(data_dir)
 
 
 def foreign_entries(home: "epath.Path | pathlib.Path") -> list[str]:
-  """What lies in the folder of a data set that is not there.
+  """Returns what lies in a data set's folder that holds no data set.
 
   Args:
-    home: DATA_DIR/NAME; may be absent.
+    home: The folder DATA_DIR/NAME; may be absent.
 
   Returns:
-    The names of its entries, without what an interrupted build leaves.
+    The names of its entries, without the remains of an interrupted build.
   """
   entries = sorted(e.name for e in home.iterdir()) if home.exists() else ()
   return [name for name in entries if not name.startswith((".", PART))]
 
 
 def read_index(folder: "epath.Path | pathlib.Path") -> list[str]:
-  """The lines of a data set's records.jsonl, that of the header first.
+  """Reads the lines of the records.jsonl of a data set.
 
   Args:
-    folder: Of the data set.
+    folder: The folder of the data set's files.
 
   Returns:
-    At least one line.
+    The lines, at least one; the header is the first.
   """
   text = (folder / INDEX).read_text(encoding="utf-8")
-  # Not splitlines(), which splits elsewhere, too.
+  # Not splitlines(), which also splits at other characters.
   return text.removesuffix("\n").split("\n")
 
 
@@ -168,7 +168,7 @@ def _tuples(splits: dict[str, list[Record]]) -> dict[str, tuple[Record, ...]]:
 
 
 def _check_sizes(folder: "epath.Path", files: dict[str, int]) -> None:
-  """Notices a copy that was cut short, before a run has gone on for hours."""
+  """Detects an incomplete copy now rather than hours into a run."""
   for name, expected in files.items():
     path = folder / name
     found = path.stat().length if path.exists() else "no"
@@ -180,7 +180,7 @@ def _check_sizes(folder: "epath.Path", files: dict[str, int]) -> None:
 
 
 def _absent(name: str, data_dir: "epath.Path") -> DataError:
-  """Says what there is instead of the data set."""
+  """Returns an error that says what there is instead of the data set."""
   build = (
     f"To build it: {COMMAND} --layout=LAYOUT --root=FOLDER "
     f"--data_dir={shlex.quote(str(data_dir))} --name={name}"
@@ -188,7 +188,7 @@ def _absent(name: str, data_dir: "epath.Path") -> DataError:
   if others := foreign_entries(data_dir / name):
     return DataError(
       f"{data_dir / name} was not written by this version of {COMMAND}: it has "
-      f"{', '.join(others[:3])} and no {VERSION}/{INDEX}. Remove it, or take "
+      f"{', '.join(others[:3])} but no {VERSION}/{INDEX}. Remove it, or use "
       f"another name. {build}"
     )
   present = sorted(
@@ -202,5 +202,5 @@ def _absent(name: str, data_dir: "epath.Path") -> DataError:
   return DataError(
     f"{data_dir} has no data set {name!r}; it has {', '.join(present)}. "
     + (f"Did you mean {nearest[0]!r}? " if nearest else "")
-    + f"Mend config.data.tfds. {build}"
+    + f"Fix `tfds`. {build}"
   )

@@ -99,7 +99,7 @@ def test_missing_files_are_counted_and_the_first_named(tmp_path):
   files.append(tmp_path / "link.png")
   with pytest.raises(DataError) as caught:
     require_files(files, "split.csv")
-  expected = f"split.csv lists {files[33]}, which is not there; 8 of its 504"
+  expected = f"split.csv lists {files[33]}, which does not exist; 8 of its 504"
   assert expected in str(caught.value)
 
 

@@ -128,7 +128,7 @@ def test_empty_root(tmp_path):
 
 def test_root_in_another_layout(tmp_path):
   touch(tmp_path, "normal/a.png", "abnormal/b.png")
-  expect_error(tmp_path, tmp_path, "abnormal, normal", "config.data.root")
+  expect_error(tmp_path, tmp_path, "abnormal, normal", "Point `root`")
 
 
 @pytest.mark.parametrize(

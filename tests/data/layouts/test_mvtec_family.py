@@ -251,7 +251,7 @@ def test_root_that_is_no_folder(layout, tmp_path):
 def test_root_without_categories(layout, tmp_path):
   expect_error(layout, tmp_path, tmp_path, "no folder at all")
   touch(tmp_path, "normal/a.png", "abnormal/b.png")
-  expect_error(layout, tmp_path, tmp_path, "abnormal, normal", "config.data")
+  expect_error(layout, tmp_path, tmp_path, "abnormal, normal", "Point `root`")
 
 
 @every_layout
@@ -326,7 +326,7 @@ def test_loco_masks_beside_their_folders(make):
   root = make("mvtec_loco")
   touch(root, "nuts/ground_truth/logical_anomalies/007_mask.png")
   truth = root / "nuts" / "ground_truth" / "logical_anomalies"
-  expect_error("mvtec_loco", root, truth, "007_mask.png", "'mvtec'")
+  expect_error("mvtec_loco", root, truth, "007_mask.png", "set `layout`=mvtec")
 
 
 def test_loco_folder_without_masks(make):

@@ -310,7 +310,7 @@ def test_links_inside_the_root_may_lead_out_of_it(root, tmp_path):
 def test_broken_json(root, usb, content, found):
   file = usb()
   file.write_bytes(content)
-  expect_error(root, file, found, "Copy it anew")
+  expect_error(root, file, found, "Copy the file again")
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_broken_json(root, usb, content, found):
   [
     (lambda c: c.pop("train"), ["'train'", "meta, test"]),
     (lambda c: c.update(test={}), ["'test'"]),
-    (lambda c: c.update(train=[]), ["no image to train on", "'usb'"]),
+    (lambda c: c.update(train=[]), ["no training images", "'usb'"]),
     (lambda c: c.update(meta=["OK"]), ["meta is ['OK']"]),
     (lambda c: c["meta"].update(prefix=3), ["meta.prefix is 3"]),
     (lambda c: c["train"].append(1), ["train[10]", "is 1"]),
@@ -333,7 +333,7 @@ def test_broken_json(root, usb, content, found):
     (lambda c: c["test"][7].update(mask_path=[]), ["test[7]", "or null"]),
     (
       lambda c: c["test"][0].update(mask_path="m.png"),
-      ["test[0]", "is normal and has the mask m.png"],
+      ["test[0]", "is normal but has the mask m.png"],
     ),
   ],
 )
@@ -346,4 +346,4 @@ def test_missing_folders(root, tmp_path):
   expect_error(root / JSONS / "usb.json", "is not a folder")
   expect_error(root / "realiad_512", "no folder", "audiojack, usb")
   (root / "realiad_jsons").rename(root / "jsons")
-  expect_error(root, "no JSON in", "found jsons, realiad_512")
+  expect_error(root, "no JSON files in", "found jsons, realiad_512")

@@ -166,7 +166,7 @@ BAD_LINES = {
   "category": ("b.png,,,../x,,", ["'../x'"]),
   "few cells": ("b.png,1", ["has 2 cells, expected 6"]),
   "many cells": ("b.png,,,,,,", ["has 7 cells, expected 6"]),
-  "quote": ('"b.png,,,,,', ["not CSV"]),
+  "quote": ('"b.png,,,,,', ["not valid CSV"]),
 }
 
 
@@ -181,8 +181,8 @@ def test_bad_lines_of_csv(root, case):
 @pytest.mark.parametrize(
   ("line", "parts"),
   [
-    ("{", ["not JSON"]),
-    ("[" * 100_000, ["not JSON"]),
+    ("{", ["not valid JSON"]),
+    ("[" * 100_000, ["not valid JSON"]),
     ('["b.png"]', ["'[\"b.png\"]'", "expected an object"]),
     ('{"image": ["b.png"]}', ['image is ["b.png"]', "expected a string"]),
     ('{"image": "b.png", "label": true}', ["label is true"]),

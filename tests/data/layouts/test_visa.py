@@ -169,7 +169,7 @@ def test_categories_left_out_need_not_be_there(raw):
 def test_missing_images(raw):
   for number in ("0001", "0836"):
     (raw / "candle" / IMAGES / "Normal" / f"{number}.JPG").unlink()
-  expect_error(raw, "0836.JPG, which is not there; 2 of its 10 files", "1cls")
+  expect_error(raw, "0836.JPG, which does not exist; 2 of its 10 files", "1cls")
 
 
 def test_an_anomaly_without_mask_counts_image_wise(raw):
@@ -208,7 +208,7 @@ def test_columns_in_another_order_after_a_byte_order_mark(raw):
     ("..,train,normal,a.JPG,", ["the category is '..'"]),
     ("candle,val,normal,a.JPG,", ["'val'", "train or test"]),
     ("candle,test,good,a.JPG,", ["'good'", "normal or anomaly"]),
-    ("candle,train,anomaly,a.JPG,", ["a.JPG", "to train on", "Make"]),
+    ("candle,train,anomaly,a.JPG,", ["a.JPG", "in the split train", "Change"]),
     ("candle,test,normal,a.JPG,b.png", ["a.JPG", "b.png", "normal"]),
     ("candle,test,normal,,", ["is empty"]),
     ("candle,test,normal,/a.JPG,", ["'/a.JPG'", "absolute"]),

@@ -120,7 +120,7 @@ def test_too_little_space(small, monkeypatch):
   usage = builder.shutil.disk_usage("/")._replace(free=7)
   monkeypatch.setattr(builder.shutil, "disk_usage", lambda _: usage)
   message = expect_error(build_tfds, *small)
-  assert "takes" in message and "has 7 left" in message
+  assert "needs" in message and "has only 7 left" in message
 
 
 def test_names_of_files_that_are_not_utf_8(small, tmp_path):
@@ -148,7 +148,8 @@ def test_unknown_name(small):
   assert "Did you mean 'parts'?" in message
   message = expect_error(read_tfds, "../parts", data_dir)
   assert "cannot be called '../parts'" in message
-  assert "tfds_dir is empty" in expect_error(read_tfds, "parts", "")
+  message = expect_error(read_tfds, "parts", "")
+  assert "`tfds_dir` is empty: set `tfds_dir`=FOLDER" in message
 
 
 def test_a_file_cut_short_is_noticed_at_the_start(small):
@@ -176,7 +177,7 @@ def test_a_damaged_index_is_named(small, damage):
   index = build_tfds(*small).folder / INDEX
   index.write_text(damage(index.read_text()))
   message = expect_error(read_tfds, "small", small[2])
-  assert str(index) in message and "damaged, or of a newer" in message
+  assert str(index) in message and "damaged, or a newer" in message
 
 
 def test_a_damaged_record_is_named(small):
