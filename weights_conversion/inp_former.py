@@ -1,9 +1,9 @@
-"""Official INP-Former checkpoints: to this project, and back.
+"""Converts official INP-Former checkpoints to this project and back.
 
 python -m weights_conversion.inp_former to_flax model.pth WORKDIR
 python -m weights_conversion.inp_former to_torch WORKDIR model.pth
 
-WORKDIR then evaluates, predicts and trains on like any other.
+The workdir can then be evaluated and trained further like any other.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from weights_conversion.official_checkpoints import to_flax, to_torch
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Command line; returns the exit code."""
+  """Runs the command line and returns the exit code."""
   parser = argparse.ArgumentParser(
     prog="python -m weights_conversion.inp_former",
     description=__doc__,

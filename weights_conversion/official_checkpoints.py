@@ -1,4 +1,4 @@
-"""Official INP-Former checkpoints to workdirs of this project, and back."""
+"""Converts official INP-Former checkpoints to workdirs and back."""
 
 import pathlib
 from collections.abc import Mapping
@@ -27,17 +27,20 @@ def to_flax(source: pathlib.Path, workdir: pathlib.Path) -> Architecture:
   """Converts an official checkpoint to a workdir with a checkpoint of step 0.
 
   Args:
-    source: `.pth`, `.safetensors` or `.npz` with the original's names.
-    workdir: New or without checkpoints; gets `checkpoints/0` (trainable part,
-      a fresh optimizer) and `encoder.safetensors` (every array of the
-      encoder, with facebookresearch/dinov2 names).
+    source: The official file, `.pth`, `.safetensors` or `.npz` with the
+      original's names.
+    workdir: The folder to write to, new or without checkpoints. It receives
+      `checkpoints/0` (the trainable part and a fresh optimizer) and
+      `encoder.safetensors` (every array of the encoder, with
+      facebookresearch/dinov2 names).
 
   Returns:
-    What the file holds.
+    The sizes of the model in the file.
 
   Raises:
-    ValueError: The file does not fit; every mismatch is named.
-    CheckpointError: The workdir cannot be written, or has checkpoints.
+    ValueError: If the file does not fit; every mismatch is named.
+    CheckpointError: If the workdir cannot be written to, or already has
+      checkpoints.
   """
   arrays = files.read_arrays(source)
   architecture = read_architecture(array_shapes(arrays), source)
@@ -91,22 +94,23 @@ def to_torch(
   target: pathlib.Path,
   encoder: pathlib.Path | None = None,
 ) -> int:
-  """Writes the newest checkpoint of a workdir as the original would save it.
+  """Writes the newest checkpoint of a workdir as the original saves it.
 
   Args:
-    workdir: Of a run, or of `to_flax`.
-    target: `.pth`, `.safetensors` or `.npz`, with exactly the original's
-      keys, shapes and dtypes.
-    encoder: The encoder's file, which the checkpoint names by its sha256; by
-      default `encoder.safetensors` of the workdir.
+    workdir: The folder of a run, or one that `to_flax` wrote.
+    target: The file to write, `.pth`, `.safetensors` or `.npz`, with exactly
+      the original's keys, shapes and dtypes.
+    encoder: The encoder's file, which must have the sha256 that the
+      checkpoint records; by default `encoder.safetensors` of the workdir.
 
   Returns:
     The step of the checkpoint.
 
   Raises:
-    CheckpointError: There is no checkpoint.
-    ValueError: The encoder's file is not the one the checkpoint was trained
-      with, or the model has no INPs.
+    CheckpointError: If there is no checkpoint.
+    FileNotFoundError: If the encoder's file does not exist.
+    ValueError: If the encoder's file is not the one the checkpoint was
+      trained with, or the model has no INPs.
   """
   path = encoder or workdir / CONVERTED_ENCODER
   _require_encoder(workdir, path)

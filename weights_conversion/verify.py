@@ -1,11 +1,11 @@
-"""Runs this implementation against a folder of reference arrays.
+"""Compares this implementation with a folder of reference arrays.
 
 python -m weights_conversion.verify DIR [--encoder FILE] [--images DIR]
 python -m weights_conversion.verify model.pth --images DIR_OR_NPZ
 
-The folder holds arrays of the original implementation, of any seed and size,
-in `.npz` files by the names below. Every array that this knows is compared;
-one line says how far it is off.
+The folder holds arrays of the original implementation, of any seed and size, in
+`.npz` files whose names say what they hold. Every known array is compared, and
+one line for each reports how far it is off.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from weights_conversion.verification.reference_folder import verify
 
 
 def _report_folder(args: argparse.Namespace) -> list[Result]:
-  """Checks a folder of reference arrays; says what was not compared."""
+  """Checks a folder of reference arrays; reports what was not compared."""
   reports = verify(args.path, args.encoder, args.images)
   for name, report in reports.items():
     if report.reason:
