@@ -1,33 +1,47 @@
-"""Official INP-Former checkpoints: to this project, and back.
+"""Converts official INP-Former checkpoints to this project and back.
 
 python -m weights_conversion.inp_former to_flax model.pth WORKDIR
 python -m weights_conversion.inp_former to_torch WORKDIR model.pth
 
-WORKDIR then evaluates, predicts and trains on like any other.
+The workdir can then be evaluated and trained further like any other.
 """
 
 import argparse
 import pathlib
 import sys
 
+from inp_former_jax.weights import files
 from weights_conversion.official_checkpoints import to_flax, to_torch
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Command line; returns the exit code."""
+  """Runs the command line and returns the exit code."""
   parser = argparse.ArgumentParser(
     prog="python -m weights_conversion.inp_former",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   commands = parser.add_subparsers(dest="command", required=True)
-  forth = commands.add_parser("to_flax", help="official file -> workdir")
+  forth = commands.add_parser(
+    "to_flax", help="converts an official file to a workdir"
+  )
   forth.add_argument("source", type=pathlib.Path, help="the official file")
-  forth.add_argument("workdir", type=pathlib.Path, help="folder to make")
-  back = commands.add_parser("to_torch", help="workdir -> official file")
-  back.add_argument("workdir", type=pathlib.Path)
-  back.add_argument("target", type=pathlib.Path)
-  back.add_argument("--encoder", type=pathlib.Path, help="the encoder's file")
+  forth.add_argument("workdir", type=pathlib.Path, help="the folder to write")
+  back = commands.add_parser(
+    "to_torch", help="converts a workdir to an official file"
+  )
+  back.add_argument("workdir", type=pathlib.Path, help="the folder of a run")
+  back.add_argument(
+    "target",
+    type=pathlib.Path,
+    help="the file to write: " + ", ".join(files.SUFFIXES),
+  )
+  back.add_argument(
+    "--encoder",
+    type=pathlib.Path,
+    help="the encoder's file; looked for in the workdir, where the run read "
+    "it, and on this machine by default",
+  )
   args = parser.parse_args(argv)
   try:
     if args.command == "to_flax":

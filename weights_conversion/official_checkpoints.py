@@ -1,7 +1,9 @@
-"""Official INP-Former checkpoints to workdirs of this project, and back."""
+"""Converts official INP-Former checkpoints to workdirs and back."""
 
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +14,11 @@ from inp_former_jax.models import inp_former
 from inp_former_jax.training import checkpoint, optimizer
 from inp_former_jax.training.identity import require_inp_former
 from inp_former_jax.training.model_state import CONVERTED_ENCODER
-from inp_former_jax.weights import files
+from inp_former_jax.weights import files, sources
+from inp_former_jax.weights.dinov2_names import EncoderSizes, encoder_shapes
 from inp_former_jax.weights.dinov2_rules import facebookresearch_arrays
+from inp_former_jax.weights.encoders import EncoderSpec
+from inp_former_jax.weights.pretrained import RANDOM
 from weights_conversion.inp_former_names import (
   Architecture,
   array_shapes,
@@ -27,17 +32,20 @@ def to_flax(source: pathlib.Path, workdir: pathlib.Path) -> Architecture:
   """Converts an official checkpoint to a workdir with a checkpoint of step 0.
 
   Args:
-    source: `.pth`, `.safetensors` or `.npz` with the original's names.
-    workdir: New or without checkpoints; gets `checkpoints/0` (trainable part,
-      a fresh optimizer) and `encoder.safetensors` (every array of the
-      encoder, with facebookresearch/dinov2 names).
+    source: The official file, `.pth`, `.safetensors` or `.npz` with the
+      original's names.
+    workdir: The folder to write to, new or without checkpoints. It receives
+      `checkpoints/0` (the trainable part and a fresh optimizer) and
+      `encoder.safetensors` (every array of the encoder, with
+      facebookresearch/dinov2 names).
 
   Returns:
-    What the file holds.
+    The sizes of the model in the file.
 
   Raises:
-    ValueError: The file does not fit; every mismatch is named.
-    CheckpointError: The workdir cannot be written, or has checkpoints.
+    ValueError: If the file does not fit; every mismatch is named.
+    CheckpointError: If the workdir cannot be written to, or already has
+      checkpoints.
   """
   arrays = files.read_arrays(source)
   architecture = read_architecture(array_shapes(arrays), source)
@@ -91,32 +99,36 @@ def to_torch(
   target: pathlib.Path,
   encoder: pathlib.Path | None = None,
 ) -> int:
-  """Writes the newest checkpoint of a workdir as the original would save it.
+  """Writes the newest checkpoint of a workdir as the original saves it.
 
   Args:
-    workdir: Of a run, or of `to_flax`.
-    target: `.pth`, `.safetensors` or `.npz`, with exactly the original's
-      keys, shapes and dtypes.
-    encoder: The encoder's file, which the checkpoint names by its sha256; by
-      default `encoder.safetensors` of the workdir.
+    workdir: The folder of a run, or one that `to_flax` wrote.
+    target: The file to write, `.pth`, `.safetensors` or `.npz`, with exactly
+      the original's keys, shapes and dtypes.
+    encoder: The encoder's file, which must have the sha256 that the
+      checkpoint records. By default it is looked for in the workdir
+      (`encoder.safetensors`), where the run read it, and under its name on
+      this machine (bundled or cached); nothing is downloaded.
 
   Returns:
     The step of the checkpoint.
 
   Raises:
-    CheckpointError: There is no checkpoint.
-    ValueError: The encoder's file is not the one the checkpoint was trained
-      with, or the model has no INPs.
+    CheckpointError: If there is no checkpoint.
+    FileNotFoundError: If the encoder's file is not found.
+    ValueError: If the encoder's file is not the one the checkpoint was
+      trained with, or the encoder is random, or the model has no INPs.
   """
-  path = encoder or workdir / CONVERTED_ENCODER
-  _require_encoder(workdir, path)
+  path = _find_encoder(workdir, encoder)
   model = trained.load(workdir, encoder_weights=str(path))
   if not model.settings.use_inps:
     raise ValueError(
       f"{workdir} has no INPs: the original knows no such model."
     )
   arrays = trainable_to_torch(model.trainable)
-  encoder_arrays = facebookresearch_arrays(files.read_arrays(path), path)
+  encoder_arrays = whole_encoder(
+    facebookresearch_arrays(files.read_arrays(path), path), model.settings.spec
+  )
   encoder_named = {f"encoder.{k}": v for k, v in encoder_arrays.items()}
   # The original's order: the prototypes, the encoder, all the rest.
   prototypes = {"prototype_token": arrays.pop("prototype_token")}
@@ -124,19 +136,86 @@ def to_torch(
   return model.step
 
 
-def _require_encoder(workdir: pathlib.Path, path: pathlib.Path) -> None:
-  """Makes sure that a file is the encoder a checkpoint was trained with."""
+def whole_encoder(
+  arrays: Mapping[str, np.ndarray], spec: EncoderSpec
+) -> dict[str, np.ndarray]:
+  """Adds the arrays that the original's encoder has and a file may lack.
+
+  INP-Former runs neither the mask token, nor the final norm, nor the blocks
+  behind the last target block, and the bundled encoder is shipped without
+  them; but the original loads a checkpoint only if every key is there. What is
+  added does nothing: norms have scale 1, and everything else is 0, so that a
+  block passes its input on.
+
+  Args:
+    arrays: The encoder with facebookresearch/dinov2 names, with every array
+      that INP-Former runs.
+    spec: The encoder's row of ENCODERS.
+
+  Returns:
+    Name -> float32 array, in the original's order.
+  """
+  variant = spec.variant
+  sizes = EncoderSizes(variant.width, variant.depth, spec.num_registers)
+  added = {
+    name: np.full(shape, _is_norm_scale(name), np.float32)
+    for name, shape in encoder_shapes(sizes).items()
+  }
+  return added | dict(arrays)
+
+
+def _is_norm_scale(name: str) -> bool:
+  return re.fullmatch(r"(.*\.)?norm\d?\.weight", name) is not None
+
+
+def _find_encoder(
+  workdir: pathlib.Path, given: pathlib.Path | None
+) -> pathlib.Path:
+  """Finds the file of the encoder that a checkpoint was trained with."""
   step, identity = checkpoint.read_identity(workdir)
   require_inp_former(workdir / "checkpoints" / str(step), identity)
-  if not path.is_file():
+  sha256 = identity["encoder.sha256"]
+  if sha256 == RANDOM:
+    raise ValueError(
+      f"{workdir} was trained on a random encoder, which serves tests only "
+      "and is in no file. Train on a real one to export the model."
+    )
+  encoder = f"{identity['encoder.name']} with sha256 {sha256}"
+  if given and not given.is_file():
     raise FileNotFoundError(
-      f"{path} does not exist. Name the encoder's file, "
-      f"{identity['encoder.name']} with sha256 {identity['encoder.sha256']}: "
+      f"{given} does not exist. Name the encoder's file, {encoder}: "
       "--encoder FILE."
     )
-  found = files.file_sha256(path)
-  if found != identity["encoder.sha256"]:
+  others = []
+  for path in [given] if given else _encoder_files(workdir, identity):
+    found = files.file_sha256(path)
+    if found == sha256:
+      return path
+    others.append(f"{path} has the sha256 {found}")
+  if others:
     raise ValueError(
-      f"{path} has the sha256 {found}, the checkpoint was trained with "
-      f"{identity['encoder.sha256']} ({identity['encoder.name']})."
+      f"{'; '.join(others)}; the checkpoint was trained with {encoder}. Name "
+      "the file of that encoder: --encoder FILE."
     )
+  recorded = identity.get("model.encoder_weights")
+  raise FileNotFoundError(
+    f"The encoder's file is neither {workdir / CONVERTED_ENCODER} nor "
+    f"{f'{recorded!r}, which the run recorded, nor ' if recorded else ''}"
+    f"under its name on this machine. Name the file, {encoder}: "
+    "--encoder FILE."
+  )
+
+
+def _encoder_files(
+  workdir: pathlib.Path, identity: Mapping[str, Any]
+) -> Iterator[pathlib.Path]:
+  """Yields the files on this machine that may hold a checkpoint's encoder."""
+  own = workdir / CONVERTED_ENCODER
+  if own.is_file():
+    yield own
+  # Empty for an encoder by its name, which is no file.
+  recorded = identity.get("model.encoder_weights")
+  if recorded and (path := pathlib.Path(recorded).expanduser()).is_file():
+    yield path
+  if cached := sources.find_cached(identity["encoder.name"]):
+    yield cached.path

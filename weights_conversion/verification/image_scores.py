@@ -1,4 +1,4 @@
-"""Scores of an official checkpoint, through the converted one."""
+"""Scores images with an official checkpoint, converted to this project."""
 
 import dataclasses
 import pathlib
@@ -19,17 +19,25 @@ from weights_conversion.verification.model import check_model
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """Image score of one image; in [0, 2]."""
+  """The score of an image.
+
+  Attributes:
+    name: Path of the image, relative to the folder that was searched.
+    value: The image score, in [0, 2].
+  """
 
   name: str
   value: float
 
 
 def converted(model_file: pathlib.Path) -> TrainedModel:
-  """The model of an official checkpoint, by way of a converted one on disk.
+  """Loads an official checkpoint by converting it to a temporary workdir.
 
   Args:
     model_file: The official checkpoint.
+
+  Returns:
+    The model, ready to predict.
 
   Raises:
     ValueError: If the file does not fit; every mismatch is named.
@@ -46,11 +54,11 @@ def check_reference(
 
   Args:
     model: The converted model.
-    model_file: The official checkpoint it comes from.
-    path: The file with `image` and the arrays it leads to.
+    model_file: The official checkpoint that it was converted from.
+    path: The file with the input `image` and the arrays computed from it.
 
   Returns:
-    A result per array.
+    One result for each array.
   """
   arrays = files.read_arrays(model_file)
   return list(check_model(Comparison(path), model.merged(), arrays))
@@ -61,20 +69,20 @@ def image_scores(
   folder: pathlib.Path,
   preprocessing: transforms.Preprocessing,
 ) -> Iterator[Score]:
-  """Scores all images below a folder, one after another.
+  """Scores all images below a folder, one at a time.
 
   Args:
-    model: The model.
-    folder: Searched with its subfolders, in sorted order.
-    preprocessing: Sizes of resize and crop.
+    model: The model that scores them.
+    folder: The folder, which is searched with its subfolders.
+    preprocessing: Sizes that the images are resized and cropped to.
 
   Yields:
-    A score per image.
+    The score of each image, in the sorted order of their paths.
 
   Raises:
     DataError: If an image cannot be read.
-    FileNotFoundError: If there is no image.
-    ValueError: If the crop cannot be cut into patches.
+    FileNotFoundError: If the folder holds no images.
+    ValueError: If the crop is no multiple of the patch size.
   """
   preprocessing.require_patches(model.settings.spec.patch_size)
   paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
@@ -82,7 +90,7 @@ def image_scores(
     raise FileNotFoundError(f"{folder} holds no images.")
   for path in paths:
     image = transforms.load_image(path, preprocessing)
-    # Every device gets a copy: the batch must be shared out evenly.
+    # Every device gets a copy, because the devices must divide the batch.
     prediction = model.predict(np.stack([image] * model.mesh.size))
     name = str(path.relative_to(folder))
     yield Score(name, float(prediction.image_score[0]))
