@@ -68,6 +68,7 @@ def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
     dataset = read_tfds(data.tfds, data.tfds_dir)
     dataset = mixing.keep_categories(dataset, data.categories, data.tfds_dir)
   elif data.sources:
+    _require_roots(data.sources)
     read = functools.partial(_read_layout, config, workdir)
     dataset = mixing.read_sources(data.sources, read)
     dataset = mixing.keep_categories(dataset, data.categories, workdir)
@@ -78,6 +79,23 @@ def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
   if data.shots:
     dataset = few_shot.draw_shots(dataset, data.shots, config.seed)
   return dataset
+
+
+def _require_roots(sources: Sequence[Sequence]) -> None:
+  """Raises DataError if a source has a layout only, as in the config's file."""
+  missing = [
+    source[0]
+    for source in sources
+    if len(source) > 1 and not source[1] and source[0] != "demo"
+  ]
+  if missing:
+    example = ", ".join(f"('{name}', '/data/{name}')" for name in missing)
+    raise DataError(
+      f"config.data.sources names no folder for {', '.join(missing)}. Set the "
+      f'layout and the folder of each data set: --config.data.sources="('
+      f'{example},)". Any layouts can be mixed; a third value, as in '
+      "('visa', '/data/visa', ('candle', 'pcb1')), selects categories."
+    )
 
 
 def _read_layout(

@@ -85,6 +85,11 @@ def evaluate_checkpoint(
 
 
 def _check(config: ConfigDict) -> None:
+  if "protocol" not in config:
+    raise ValueError(
+      "The config has no field protocol: it is not one that trains an "
+      "INP-Former. See configs/ for those that do."
+    )
   if config.protocol not in PROTOCOLS:
     raise ValueError(
       f"config.protocol is {config.protocol!r}; it can be "

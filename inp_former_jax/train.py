@@ -46,7 +46,7 @@ def train_and_evaluate(
   sharding.check_batch_size(mesh, config.batch_size)
   evaluate.check_settings(config)
   preprocessing = experiment.preprocessing(config)
-  announce(f"Reading the data set (seed {config.seed}) ...")
+  announce("Reading the data set ...")
   dataset = experiment.read_dataset(config, workdir)
   announce(experiment.describe(dataset))
   experiment.log_shots(config, dataset, workdir)
