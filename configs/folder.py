@@ -1,4 +1,4 @@
-"""Your own images; data/layouts/folder.py says how to lay them out.
+"""The config for your own images, laid out as in data/layouts/folder.py.
 
 python -m inp_former_jax.main --config=configs/folder.py --workdir=DIR \
   --config.data.root=DIR
@@ -12,7 +12,7 @@ from configs import common, options
 
 
 def get_config(arguments: str = "") -> ConfigDict:
-  """The paper's settings; normal images alone are enough to train."""
+  """Returns the paper's settings; normal images alone are enough to train."""
   config = common.get_config()
   config.data.layout = "folder"
   return options.apply(config, arguments)

@@ -1,4 +1,4 @@
-"""Tells what is in a data set and what is wrong with it.
+"""Reports what is in a data set and what is wrong with it.
 
 python -m inp_former_jax.data --layout=mvtec --root=FOLDER
 
@@ -21,11 +21,20 @@ from inp_former_jax.data.layouts.tree import absolute
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Command line; returns the exit code."""
+  """Runs the command.
+
+  Args:
+    argv: Arguments of the command line; those of the process by default.
+
+  Returns:
+    The exit code: 0, 1 or 2, see the module.
+  """
   args = _parser().parse_args(argv)
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):
-      stream.reconfigure(errors="backslashreplace")  # names of any bytes
+      stream.reconfigure(
+        errors="backslashreplace"
+      )  # file names may hold any bytes
   categories = tuple(filter(None, args.categories.split(",")))
   try:
     dataset = read_layout(args.layout, args.root, categories)
@@ -61,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     "--layout",
     required=True,
-    # The demo is drawn on demand: there is nothing to look at.
+    # The demo is drawn on demand: it has no folder to inspect.
     choices=sorted(LAYOUTS),
     help="how the folder is laid out",
   )
@@ -91,7 +100,7 @@ def _positive(text: str) -> int:
 
 
 def _progress_bar() -> rich.progress.Progress:
-  # Not on stdout, where the tables go.
+  # On stderr, because the tables go to stdout.
   console = rich.console.Console(stderr=True)
   return rich.progress.Progress(
     rich.progress.TextColumn("{task.description}"),

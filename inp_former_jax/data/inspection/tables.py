@@ -1,4 +1,4 @@
-"""What was found in a data set, as tables and lists for people."""
+"""Prints the findings in a data set as tables and lists for people."""
 
 import collections
 import itertools
@@ -15,8 +15,8 @@ from inp_former_jax.data.records import DEFECTIVE, NORMAL, Dataset, Record
 
 _UNUSED_SHOWN = 5  # folders
 
-# Heading of a column -> (part of the data set, label that counts in it); those
-# of `_ALWAYS` are shown even if all is 0.
+# Heading of a column -> (part of the data set, label of the images that count).
+# The columns of `_ALWAYS` are shown even if all their numbers are 0.
 _COLUMNS = {
   "train": ("train", NORMAL),
   "train\ndefective": ("train", DEFECTIVE),
@@ -36,7 +36,7 @@ def print_inspection(
 
   Args:
     inspection: What was found.
-    console: Where to.
+    console: The console to print to.
   """
 
   def line(text: str) -> None:
@@ -58,13 +58,13 @@ def print_inspection(
 
 
 def table_of_categories(inspection: Inspection) -> rich.table.Table:
-  """Numbers of images by category, and their sum.
+  """Makes a table of the number of images by category, and of their sum.
 
   Args:
     inspection: What was found.
 
   Returns:
-    A table of at most 80 columns for names of up to 20 letters.
+    A table that is at most 80 columns wide if no name has over 20 letters.
   """
   dataset = inspection.dataset
   counts = {name: _counts(r) for name, r in _by_category(dataset).items()}
@@ -95,13 +95,13 @@ def table_of_categories(inspection: Inspection) -> rich.table.Table:
 
 
 def table_of_kinds(dataset: Dataset) -> rich.table.Table:
-  """How many defective test images there are of each kind.
+  """Makes a table of the number of defective test images of each kind.
 
   Args:
-    dataset: Its records.
+    dataset: The data set.
 
   Returns:
-    A table of a row for each category with defective images.
+    A table with a row for each category that has defective images.
   """
   view = _table("Defective test images")
   view.add_column("category", overflow="fold")
@@ -127,7 +127,7 @@ def _table(title: str) -> rich.table.Table:
 
 
 def _by_category(dataset: Dataset) -> dict[str, dict[str, list[Record]]]:
-  """Category -> part of the data set -> records."""
+  """Returns category -> part of the data set -> records."""
   parts = ("train", "test", "validation", "unlabelled")
   result = {}
   for part in parts:
@@ -138,7 +138,7 @@ def _by_category(dataset: Dataset) -> dict[str, dict[str, list[Record]]]:
 
 
 def _counts(parts: Mapping[str, Sequence[Record]]) -> collections.Counter:
-  """Heading -> number of images of one category."""
+  """Returns heading -> number of images, for one category."""
   counts = collections.Counter()
   for heading, (part, label) in _COLUMNS.items():
     records = [r for r in parts[part] if label in (None, r.label)]
@@ -149,7 +149,7 @@ def _counts(parts: Mapping[str, Sequence[Record]]) -> collections.Counter:
 
 
 def _commonest(sizes: collections.Counter[Size]) -> tuple[str, int]:
-  """The commonest size, and how many images have it."""
+  """Returns the commonest size and the number of images that have it."""
   if not sizes:
     return "-", 0
   ((size, number),) = sizes.most_common(1)
@@ -157,7 +157,7 @@ def _commonest(sizes: collections.Counter[Size]) -> tuple[str, int]:
 
 
 def _remarks(inspection: Inspection) -> list[str]:
-  """What is worth knowing and nothing to mend."""
+  """Returns what is worth knowing but needs no fixing."""
   remarks = []
   published = find_published(inspection.dataset)
   if published and not differences(inspection.dataset, published):

@@ -1,4 +1,4 @@
-"""Your own images: by folders, and every folder that is not as it must be."""
+"""The layout of your own images: sound folders, and every wrong one."""
 
 import pytest
 
