@@ -5,10 +5,12 @@
 | single_class | one model per category in turn, one table at the end |
 | few_shot, shots=K | K images per category (4), each in 22 ways |
 | small, base, large | the encoder (Table S1) |
-| size=224, 280, 392, ... | the crop in pixels; the resize is 8/7 of it |
+| size=224, 280, ... | the crop in pixels; the resize is 8/7 of it [1] |
 | inps=M | number of INPs (Fig. 6) |
 | lambda=X | weight of the coherence loss (Fig. S1) |
 | no_inps, no_coherence, no_mining | leave out a part of the method (Table 5) |
+
+[1] Or equal to it in a config that does not crop, such as folder.py.
 """
 
 import difflib
@@ -49,8 +51,10 @@ def _shots(config: ConfigDict, value: str) -> None:
 
 
 def _size(config: ConfigDict, value: str) -> None:
-  config.data.crop = int(value)
-  config.data.resize = round(int(value) * 8 / 7)
+  crop = int(value)
+  whole = config.data.resize == config.data.crop  # nothing is cropped away
+  config.data.crop = crop
+  config.data.resize = crop if whole else round(crop * 8 / 7)
 
 
 def _inps(config: ConfigDict, value: str) -> None:
