@@ -8,6 +8,7 @@ hold a data set of that layout.
 
 import argparse
 import io
+import re
 import sys
 
 import rich.console
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
   try:
     dataset = read_layout(args.layout, args.root, categories)
   except (DataError, OSError) as error:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {_with_flags(str(error))}", file=sys.stderr)
     return 2
   bar = _progress_bar()
   with bar:
@@ -90,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     help="files that are read at a time (default: %(default)s)",
   )
   return parser
+
+
+def _with_flags(text: str) -> str:
+  """Names arguments in backticks as the flags by which they are set here."""
+  return re.sub("`(layout|root|categories)`", r"--\1", text)
 
 
 def _positive(text: str) -> int:

@@ -77,7 +77,7 @@ def read_folder(
   root = absolute(root)
   if not root.is_dir():
     found = "is not a folder" if root.exists() else "does not exist"
-    raise DataError(f"{root} {found}; {LAYOUT}. Check config.data.root.")
+    raise DataError(f"{root} {found}; {LAYOUT}. Check `root`.")
   listed = split_file.find(root)
   if listed:
     parts = select_categories(root, split_file.read(listed), categories)
@@ -99,7 +99,7 @@ def _categories(root: pathlib.Path) -> dict[str, pathlib.Path]:
     raise DataError(
       f"{root} holds no images: {LAYOUT}; found "
       f"{'the folders ' + found if found else 'no folder at all'}. Images end "
-      f"in {', '.join(EXTENSIONS)}. Check config.data.root."
+      f"in {', '.join(EXTENSIONS)}. Check `root`."
     )
   if not folders:
     return {root.name: root}
@@ -129,9 +129,9 @@ def _refuse_others(folder: pathlib.Path, known: set[pathlib.Path]) -> None:
   images = images_of(folder)
   if images:
     raise DataError(
-      f"{folder} has {len(images)} images beside its folder "
-      f"{min(known).name}, e.g. {images[0].name}: are they normal? {LAYOUT}. "
-      "Move them into one of the folders, or elsewhere."
+      f"{folder} has images beside its folder {min(known).name}, e.g. "
+      f"{images[0].name} ({len(images)} in total), which may be normal or "
+      f"not; {LAYOUT}. Move them into one of the folders, or elsewhere."
     )
   for other in subfolders(folder):
     if other in known or not _any_image(other):
@@ -139,8 +139,8 @@ def _refuse_others(folder: pathlib.Path, known: set[pathlib.Path]) -> None:
     names = [name for names in NAMES.values() for name in names]
     nearest = difflib.get_close_matches(other.name.lower(), names, n=1)
     raise DataError(
-      f"{other} has images and is none of the known folders; {LAYOUT}. "
-      + (f"Did you mean {nearest[0]}? " if nearest else "")
+      f"{other} has images, but its name is none of those known; {LAYOUT}. "
+      + (f"Did you mean {nearest[0]}/? " if nearest else "")
       + "Rename the folder, or move it elsewhere."
     )
 
@@ -151,7 +151,7 @@ def _refuse_inner(folder: pathlib.Path) -> None:
     if _any_image(inner):
       raise DataError(
         f"{inner} has images that would be left out; expected them in "
-        f"{folder} itself. Move them."
+        f"{folder} itself. Move them there, or elsewhere."
       )
 
 
@@ -187,7 +187,7 @@ def _normal_images(
     return _images(folder)
   if "normal" not in parts:
     raise DataError(
-      f"{folder} has {', '.join(p.name for p in parts.values())} and no "
+      f"{folder} has {', '.join(f'{p.name}/' for p in parts.values())} but no "
       f"normal/; {LAYOUT}. Put normal images into {folder / 'normal'}."
     )
   return _images(parts["normal"])
@@ -230,8 +230,8 @@ def _defects(
   for kind, _ in kinds:
     if kind.lower() in NAMES["normal"]:
       raise DataError(
-        f"{folder / kind} is a kind of defect by its place and normal by its "
-        "name. Rename it, or move it."
+        f"{folder / kind} is a kind of defect by its place, but normal by its "
+        "name; expected the name of a defect. Rename the folder, or move it."
       )
   owned = _match_kinds(kinds, masks) if masks else {}
   return [

@@ -10,6 +10,7 @@ from inp_former_jax.data.layouts.mvtec import read_mvtec
 from inp_former_jax.data.layouts.mvtec_ad2 import read_mvtec_ad2
 from inp_former_jax.data.layouts.mvtec_loco import read_mvtec_loco
 from inp_former_jax.data.layouts.realiad import read_realiad
+from inp_former_jax.data.layouts.recognition import describe_other
 from inp_former_jax.data.layouts.visa import read_visa
 from inp_former_jax.data.records import Dataset
 
@@ -45,18 +46,24 @@ def read_layout(
 
   Raises:
     DataError: If the layout is unknown, no root is given, or the folder does
-      not hold a complete data set in that layout.
+      not hold a complete data set in that layout. If the folder has another
+      layout that is recognised, the error says which.
   """
   if layout not in LAYOUTS:
     raise DataError(
-      f"config.data.layout is {layout!r}; the layouts are "
-      f"{', '.join(LAYOUTS)} and demo."
+      f"`layout` is {layout!r}; the layouts are {', '.join(LAYOUTS)} and demo."
     )
   if not root:
     raise DataError(
-      "config.data.root is empty: set --config.data.root=FOLDER to the folder "
-      f"of the data set (layout {layout})."
+      "`root` is empty: set `root`=FOLDER to the folder of the data set, which "
+      f"has the layout {layout}."
     )
   if layout != "realiad":
     options = {}
-  return LAYOUTS[layout](root, categories, **options)
+  try:
+    return LAYOUTS[layout](root, categories, **options)
+  except DataError as error:
+    other = describe_other(root, layout)
+    if other:
+      raise DataError(other) from error
+    raise

@@ -273,7 +273,12 @@ def test_command(root, capsys):
   [
     (["--root={root}/x"], "does not exist"),
     (["--root={root}", "--categories=nut,bold"], "Did you mean 'bolt'?"),
-    (["--root="], "is empty"),
+    (["--root="], "--root is empty: set --root=FOLDER"),
+    (
+      ["--root={root}", "--layout=btad"],
+      "mvtec (it has bolt/train/good): use ",
+    ),
+    (["--root={root}", "--layout=folder"], ": use --layout=mvtec."),
   ],
 )
 def test_command_without_a_data_set(root, capsys, arguments, error):
