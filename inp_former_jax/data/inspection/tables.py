@@ -2,11 +2,13 @@
 
 import collections
 import itertools
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 
 import rich.box
 import rich.console
 import rich.table
+from rich.cells import cell_len
 from rich.text import Text
 
 from inp_former_jax.data.inspection.findings import Inspection, Size, size_text
@@ -14,40 +16,54 @@ from inp_former_jax.data.inspection.published import differences, find_published
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Dataset, Record
 
 _UNUSED_SHOWN = 5  # folders
+_EDGES = 2  # spaces beside a table, one on the left and one on the right
+_BETWEEN = 2  # spaces between two columns
 
 # Heading of a column -> (part of the data set, label of the images that count).
 # The columns of `_ALWAYS` are shown even if all their numbers are 0.
 _COLUMNS = {
   "train": ("train", NORMAL),
-  "train\ndefective": ("train", DEFECTIVE),
+  "train\ndefect": ("train", DEFECTIVE),
   "vali-\ndation": ("validation", NORMAL),
   "test\nnormal": ("test", NORMAL),
-  "test\ndefective": ("test", DEFECTIVE),
+  "test\ndefect": ("test", DEFECTIVE),
   "with\nmask": ("test", DEFECTIVE),
   "unla-\nbelled": ("unlabelled", None),
 }
-_ALWAYS = ("train", "test\nnormal", "test\ndefective", "with\nmask")
+_SIZE = "image\nsize"
+_ALWAYS = ("train", "test\nnormal", "test\ndefect", "with\nmask")
 
 
 def print_inspection(
-  inspection: Inspection, console: rich.console.Console
+  inspection: Inspection,
+  console: rich.console.Console,
+  cautions: Sequence[str] = (),
 ) -> None:
-  """Prints the tables, then every problem.
+  """Prints the tables, then remarks and every problem.
 
   Args:
     inspection: What was found.
-    console: The console to print to.
+    console: The console to print to. Its width is kept, except by the names of
+      files, which are never broken.
+    cautions: Further remarks, a paragraph each.
   """
 
   def line(text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-  console.print(table_of_categories(inspection))
-  kinds = table_of_kinds(inspection.dataset)
+  for table in tables_of_categories(inspection, console.width):
+    console.print(table)
+  kinds = table_of_kinds(inspection.dataset, console.width)
   if kinds.row_count:
     console.print(kinds)
-  for text in _remarks(inspection):
-    line(text)
+  remarks = [
+    textwrap.fill(
+      text, console.width, break_long_words=False, break_on_hyphens=False
+    )
+    for text in (*_remarks(inspection), *cautions)
+  ]
+  if remarks:
+    line("\n\n".join(remarks))
   by_kind = itertools.groupby(inspection.problems, lambda p: p.kind)
   for kind, problems in by_kind:
     texts = [problem.text for problem in problems]
@@ -57,71 +73,117 @@ def print_inspection(
   line(f"\n{_summary(inspection)}")
 
 
-def table_of_categories(inspection: Inspection) -> rich.table.Table:
+def tables_of_categories(
+  inspection: Inspection, width: int
+) -> list[rich.table.Table]:
   """Makes a table of the number of images by category, and of their sum.
 
   Args:
     inspection: What was found.
+    width: The number of characters a table may be wide.
 
   Returns:
-    A table that is at most 80 columns wide if no name has over 20 letters.
+    One table; several with some of the columns each, if all do not fit.
   """
-  dataset = inspection.dataset
-  counts = {name: _counts(r) for name, r in _by_category(dataset).items()}
+  names, columns = _columns_of_categories(inspection)
+  name_width = _name_width(names, width)
+  tables = []
+  for headings in _that_fit(columns, width - _EDGES - name_width):
+    table = _table(inspection.dataset.name if not tables else "")
+    table.add_column("category", overflow="fold", width=name_width)
+    for heading in headings:
+      justify = "left" if heading == _SIZE else "right"
+      table.add_column(heading, justify=justify, overflow="fold")
+    for i, name in enumerate(names):
+      if i and i == len(names) - 1:
+        table.add_section()  # of the sum
+      table.add_row(Text(name), *(columns[heading][i] for heading in headings))
+    tables.append(table)
+  return tables
+
+
+def _columns_of_categories(
+  inspection: Inspection,
+) -> tuple[list[str], dict[str, list[str]]]:
+  """Returns the names of the rows, and heading -> a cell for each row."""
+  categories = _by_category(inspection.dataset)
+  counts = {name: _counts(parts) for name, parts in categories.items()}
+  no_sizes: collections.Counter[Size] = collections.Counter()
+  sizes = {name: inspection.sizes.get(name, no_sizes) for name in counts}
   total = sum(counts.values(), collections.Counter())
-  headings = [h for h in _COLUMNS if h in _ALWAYS or total[h]]
-  view = _table(dataset.name)
-  view.add_column("category", overflow="fold", min_width=8)
-  for heading in headings:
-    view.add_column(heading, justify="right", no_wrap=True)
-  view.add_column("image\nsize", no_wrap=True)
-  others = any(len(sizes) > 1 for sizes in inspection.sizes.values())
-  if others:
-    view.add_column("other\nsizes", justify="right", no_wrap=True)
-
-  def add(name: str, count: collections.Counter, sizes: collections.Counter):
-    cells = [f"{count[heading]:,}" for heading in headings]
-    size, number = _commonest(sizes)
-    cells += [size, f"{sizes.total() - number:,}"] if others else [size]
-    view.add_row(Text(name), *cells)
-
-  empty = collections.Counter()
-  for name, count in counts.items():
-    add(name, count, inspection.sizes.get(name, empty))
-  if len(counts) > 1:
-    view.add_section()
-    add("total", total, sum(inspection.sizes.values(), empty))
-  return view
+  names = list(counts)
+  all_counts, all_sizes = list(counts.values()), list(sizes.values())
+  if len(names) > 1:
+    names.append("total")
+    all_counts.append(total)
+    all_sizes.append(sum(sizes.values(), no_sizes))
+  columns = {
+    heading: [f"{count[heading]:,}" for count in all_counts]
+    for heading in _COLUMNS
+    if heading in _ALWAYS or total[heading]
+  }
+  commonest = [_commonest(counter) for counter in all_sizes]
+  columns[_SIZE] = [size for size, _ in commonest]
+  if any(len(counter) > 1 for counter in sizes.values()):
+    columns["other\nsizes"] = [
+      f"{counter.total() - number:,}"
+      for counter, (_, number) in zip(all_sizes, commonest, strict=True)
+    ]
+  return names, columns
 
 
-def table_of_kinds(dataset: Dataset) -> rich.table.Table:
+def _name_width(names: Iterable[str], width: int) -> int:
+  """Returns the width of the first column: of all names, but at most half."""
+  longest = max(map(cell_len, ("category", *names)))
+  return max(min(longest, width // 2), 1)
+
+
+def _that_fit(columns: Mapping[str, list[str]], room: int) -> list[list[str]]:
+  """Splits columns into groups that are at most `room` wide, in order."""
+  groups, used = [[]], 0
+  for heading, cells in columns.items():
+    needed = _BETWEEN + max(map(cell_len, (*heading.split("\n"), *cells)))
+    if groups[-1] and used + needed > room:
+      groups.append([])
+      used = 0
+    groups[-1].append(heading)
+    used += needed
+  return groups
+
+
+def table_of_kinds(dataset: Dataset, width: int) -> rich.table.Table:
   """Makes a table of the number of defective test images of each kind.
 
   Args:
     dataset: The data set.
+    width: The number of characters the table may be wide.
 
   Returns:
     A table with a row for each category that has defective images.
   """
-  view = _table("Defective test images")
-  view.add_column("category", overflow="fold")
-  view.add_column("kinds of defect", overflow="fold")
-  for name, parts in _by_category(dataset).items():
-    kinds = collections.Counter(
-      r.defect for r in parts["test"] if r.label == DEFECTIVE
+  kinds = {
+    name: collections.Counter(
+      record.defect for record in parts["test"] if record.label == DEFECTIVE
     )
-    if kinds:
-      numbered = (f"{kind} {number:,}" for kind, number in kinds.items())
-      view.add_row(Text(name), Text(", ".join(numbered)))
-  return view
+    for name, parts in _by_category(dataset).items()
+  }
+  kinds = {name: counter for name, counter in kinds.items() if counter}
+  table = _table("Defective test images")
+  name_width = _name_width(kinds, width)
+  table.add_column("category", overflow="fold", width=name_width)
+  table.add_column("kinds of defect", overflow="fold")
+  for name, counter in kinds.items():
+    numbered = (f"{kind} {number:,}" for kind, number in counter.items())
+    table.add_row(Text(name), Text(", ".join(numbered)))
+  return table
 
 
 def _table(title: str) -> rich.table.Table:
   return rich.table.Table(
-    title=Text(title),
+    title=Text(title) if title else None,
     title_justify="left",
     box=rich.box.SIMPLE_HEAD,
-    padding=(0, 1, 0, 0),
+    padding=(0, _BETWEEN - 1, 0, 0),  # the box adds one
     pad_edge=False,
   )
 
