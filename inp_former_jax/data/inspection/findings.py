@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from inp_former_jax.data import transforms
 from inp_former_jax.data.inspection.published import differences, find_published
@@ -60,6 +60,8 @@ class Inspection:
     unused: Folder, relative to the root -> the number of files in it that
       could be images but belong to no record; not a problem in itself.
     quick: Whether only headers were read.
+    rotated: The images with an EXIF orientation, relative to the root; it is
+      ignored, which is not a problem in itself.
   """
 
   dataset: Dataset
@@ -67,6 +69,7 @@ class Inspection:
   problems: tuple[Problem, ...]
   unused: dict[str, int]
   quick: bool
+  rotated: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -76,6 +79,7 @@ class _Finding:
   record: Record
   num_bytes: int = 0
   size: Size | None = None
+  rotated: bool = False
   problems: list[Problem] = dataclasses.field(default_factory=list)
 
 
@@ -110,9 +114,11 @@ def inspect_dataset(
   )
   found = _in_threads(lambda r: _examine(r, root, quick), records, threads)
   sizes = collections.defaultdict(collections.Counter)
-  problems, by_bytes = [], collections.defaultdict(list)
+  problems, rotated, by_bytes = [], [], collections.defaultdict(list)
   for finding in track(found, len(records), "reading"):
     problems += finding.problems
+    if finding.rotated:
+      rotated.append(_shown(finding.record.paths[0], root))
     if finding.size:
       sizes[finding.record.category][finding.size] += 1
       by_bytes[finding.num_bytes].append(finding.record.image)
@@ -127,6 +133,7 @@ def inspect_dataset(
     problems=tuple(sorted(problems, key=lambda p: PROBLEMS.index(p.kind))),
     unused=_unused(records, root) if whole else {},
     quick=quick,
+    rotated=tuple(rotated),
   )
 
 
@@ -152,7 +159,10 @@ def _examine(record: Record, root: pathlib.Path, quick: bool) -> _Finding:
   image, *masks = record.paths
   try:
     finding.num_bytes = os.stat(image).st_size
-    finding.size = _image_size(image, quick)
+    size, rotated = _read_header(image)
+    if not quick:
+      transforms.decode(image, "RGB")
+    finding.size, finding.rotated = size, rotated
   except Exception as error:  # Pillow's plugins raise errors of any type
     finding.problems.append(_unreadable(image, root, error))
   for mask in masks:
@@ -168,7 +178,7 @@ def _examine_mask(
   quick: bool,
 ) -> list[Problem]:
   try:
-    size = _image_size(mask, quick=True)
+    size, _ = _read_header(mask)
     brightest = None if quick else _brightest(mask, record.mask_values)
   except Exception as error:
     return [_unreadable(mask, root, error)]
@@ -183,11 +193,22 @@ def _examine_mask(
   return problems
 
 
-def _image_size(path: pathlib.Path, quick: bool) -> Size:
-  if quick:
-    with Image.open(path) as image:
-      return image.size
-  return transforms.decode(path, "RGB").size
+def _read_header(path: pathlib.Path) -> tuple[Size, bool]:
+  """Returns the size, and whether there is an EXIF orientation to apply."""
+  with Image.open(path) as image:
+    return image.size, _is_rotated(image)
+
+
+def _is_rotated(image: Image.Image) -> bool:
+  if image.format == "TIFF":
+    return False  # Pillow applies the orientation when it decodes a TIFF
+  try:
+    # The method that PNG files override would decode all pixels.
+    exif = Image.Image.getexif(image)
+    orientation = exif.get(ExifTags.Base.Orientation)
+  except Exception:  # broken EXIF does no harm, and raises errors of any type
+    return False
+  return orientation in range(2, 9)  # 1: as stored
 
 
 def _brightest(mask: pathlib.Path, values: str) -> int:
