@@ -1,14 +1,16 @@
-"""What may follow a config's name: --config=configs/mvtec.py:few_shot,small.
+"""The options after a config's name: --config=configs/mvtec.py:few_shot,small.
 
 | option | does |
 | --- | --- |
 | single_class | one model per category in turn, one table at the end |
 | few_shot, shots=K | K images per category (4), each in 22 ways |
 | small, base, large | the encoder (Table S1) |
-| size=224, 280, 392, ... | the crop in pixels, the resize being 8/7 of it |
+| size=224, 280, ... | the crop in pixels; the resize is 8/7 of it [1] |
 | inps=M | number of INPs (Fig. 6) |
 | lambda=X | weight of the coherence loss (Fig. S1) |
-| no_inps, no_coherence, no_mining | without a part of the method (Table 5) |
+| no_inps, no_coherence, no_mining | leave out a part of the method (Table 5) |
+
+[1] Or equal to it in a config that does not crop, such as folder.py.
 """
 
 import difflib
@@ -49,8 +51,10 @@ def _shots(config: ConfigDict, value: str) -> None:
 
 
 def _size(config: ConfigDict, value: str) -> None:
-  config.data.crop = int(value)
-  config.data.resize = round(int(value) * 8 / 7)
+  crop = int(value)
+  whole = config.data.resize == config.data.crop  # nothing is cropped away
+  config.data.crop = crop
+  config.data.resize = crop if whole else round(crop * 8 / 7)
 
 
 def _inps(config: ConfigDict, value: str) -> None:
@@ -80,17 +84,19 @@ _VALUES: dict[str, Callable[[ConfigDict, str], None]] = {
 
 
 def apply(config: ConfigDict, options: str | None) -> ConfigDict:
-  """Changes a config as the options say.
+  """Applies options to a config.
 
   Args:
-    config: Is changed.
-    options: Separated by commas, e.g. "few_shot,shots=2"; empty or None: none.
+    config: The config, which is changed in place.
+    options: The options, separated by commas, e.g. "few_shot,shots=2"; empty
+      or None for no options.
 
   Returns:
-    The config.
+    The same config.
 
   Raises:
-    ValueError: An option is unknown (the nearest is named) or has no number.
+    ValueError: If an option is unknown, in which case the nearest known one is
+      named, or if its value is not a number.
   """
   for option in filter(None, (options or "").split(",")):
     name, equals, value = option.partition("=")

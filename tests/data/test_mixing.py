@@ -44,7 +44,7 @@ def test_one_layout_twice_takes_the_folders_names(tmp_path):
     ([("mvtec", 3)], "expected .layout, root"),
     ([("mvtec", "a/x"), ("mvtec", "b/x")], "called 'x'"),
     ([("mvtek", "x")], "'mvtek'; the layouts are"),
-    ([("mvtec", "")], "root is empty"),
+    ([("mvtec", "")], "`root` is empty"),
   ],
 )
 def test_bad_sources(sources, message):

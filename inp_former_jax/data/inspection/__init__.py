@@ -1,1 +1,1 @@
-"""What is in a data set, and what is wrong with it."""
+"""The inspection of a data set: what is in it and what is wrong with it."""

@@ -1,4 +1,4 @@
-"""Looks at every file of a data set: what is there, and what is wrong."""
+"""Reads every file of a data set and records what is wrong with it."""
 
 import collections
 import concurrent.futures
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from inp_former_jax.data import transforms
 from inp_former_jax.data.inspection.published import differences, find_published
@@ -38,7 +38,7 @@ Track = Callable[[Iterable[_Item], float, str], Iterable[_Item]]
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-  """Something to mend.
+  """Something to fix.
 
   Attributes:
     kind: One of PROBLEMS.
@@ -51,15 +51,17 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-  """What was found.
+  """What the inspection of a data set found.
 
   Attributes:
-    dataset: What was looked at.
-    sizes: Category -> how many of its images have which size.
-    problems: In the order of PROBLEMS, and of the records.
-    unused: Folder, relative to the root -> number of files in it that could
-      be images and belong to no record; no problem in itself.
-    quick: Only headers were read.
+    dataset: The data set that was inspected.
+    sizes: Category -> the number of its images of each size.
+    problems: The problems, in the order of PROBLEMS and then of the records.
+    unused: Folder, relative to the root -> the number of files in it that
+      could be images but belong to no record; not a problem in itself.
+    quick: Whether only headers were read.
+    rotated: The images with an EXIF orientation, relative to the root; it is
+      ignored, which is not a problem in itself.
   """
 
   dataset: Dataset
@@ -67,15 +69,17 @@ class Inspection:
   problems: tuple[Problem, ...]
   unused: dict[str, int]
   quick: bool
+  rotated: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
 class _Finding:
-  """Of one record; its size is None where the image cannot be read."""
+  """What was found in one record; `size` is None for an unreadable image."""
 
   record: Record
   num_bytes: int = 0
   size: Size | None = None
+  rotated: bool = False
   problems: list[Problem] = dataclasses.field(default_factory=list)
 
 
@@ -88,17 +92,19 @@ def inspect_dataset(
   threads: int = 16,
   track: Track = lambda results, total, description: results,
 ) -> Inspection:
-  """Looks at every file, without keeping more than one image for each thread.
+  """Reads every file of a data set, keeping one image in memory per thread.
 
   Args:
-    dataset: Its records.
-    root: Its folder, absolute; names are shown from there.
-    whole: All categories were read: counts are compared with the published
-      ones, and files that no record uses are looked for.
-    quick: Read headers only: nothing is decoded, and no files are compared.
-    threads: How many files are read at a time.
-    track: Shows progress: takes results as they come, their number and what
-      they are, and gives the results.
+    dataset: The data set to inspect.
+    root: The absolute path of its folder; files are named relative to it.
+    whole: Whether `dataset` holds all categories of the folder. If so, its
+      counts are compared with the published ones, and files that no record
+      uses are searched for.
+    quick: Whether to read headers only: nothing is decoded, and no files are
+      compared.
+    threads: The number of files that are read at the same time.
+    track: A function that shows progress. It takes the results as they arrive,
+      their number and a word for the work, and yields the results.
 
   Returns:
     What was found.
@@ -108,9 +114,11 @@ def inspect_dataset(
   )
   found = _in_threads(lambda r: _examine(r, root, quick), records, threads)
   sizes = collections.defaultdict(collections.Counter)
-  problems, by_bytes = [], collections.defaultdict(list)
+  problems, rotated, by_bytes = [], [], collections.defaultdict(list)
   for finding in track(found, len(records), "reading"):
     problems += finding.problems
+    if finding.rotated:
+      rotated.append(_shown(finding.record.paths[0], root))
     if finding.size:
       sizes[finding.record.category][finding.size] += 1
       by_bytes[finding.num_bytes].append(finding.record.image)
@@ -125,13 +133,14 @@ def inspect_dataset(
     problems=tuple(sorted(problems, key=lambda p: PROBLEMS.index(p.kind))),
     unused=_unused(records, root) if whole else {},
     quick=quick,
+    rotated=tuple(rotated),
   )
 
 
 def _in_threads(
   function: Callable[[_Item], _Result], items: Iterable[_Item], threads: int
 ) -> Iterator[_Result]:
-  """Results in order; no more are under way than keep the threads busy."""
+  """Yields results in order, starting only enough to keep threads busy."""
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
     pending = collections.deque()
     try:
@@ -150,8 +159,11 @@ def _examine(record: Record, root: pathlib.Path, quick: bool) -> _Finding:
   image, *masks = record.paths
   try:
     finding.num_bytes = os.stat(image).st_size
-    finding.size = _image_size(image, quick)
-  except Exception as error:  # Pillow's plugins raise whatever they like
+    size, rotated = _read_header(image)
+    if not quick:
+      transforms.decode(image, "RGB")
+    finding.size, finding.rotated = size, rotated
+  except Exception as error:  # Pillow's plugins raise errors of any type
     finding.problems.append(_unreadable(image, root, error))
   for mask in masks:
     finding.problems += _examine_mask(mask, record, finding.size, root, quick)
@@ -166,7 +178,7 @@ def _examine_mask(
   quick: bool,
 ) -> list[Problem]:
   try:
-    size = _image_size(mask, quick=True)
+    size, _ = _read_header(mask)
     brightest = None if quick else _brightest(mask, record.mask_values)
   except Exception as error:
     return [_unreadable(mask, root, error)]
@@ -181,15 +193,26 @@ def _examine_mask(
   return problems
 
 
-def _image_size(path: pathlib.Path, quick: bool) -> Size:
-  if quick:
-    with Image.open(path) as image:
-      return image.size
-  return transforms.decode(path, "RGB").size
+def _read_header(path: pathlib.Path) -> tuple[Size, bool]:
+  """Returns the size, and whether there is an EXIF orientation to apply."""
+  with Image.open(path) as image:
+    return image.size, _is_rotated(image)
+
+
+def _is_rotated(image: Image.Image) -> bool:
+  if image.format == "TIFF":
+    return False  # Pillow applies the orientation when it decodes a TIFF
+  try:
+    # The method that PNG files override would decode all pixels.
+    exif = Image.Image.getexif(image)
+    orientation = exif.get(ExifTags.Base.Orientation)
+  except Exception:  # broken EXIF does no harm, and raises errors of any type
+    return False
+  return orientation in range(2, 9)  # 1: as stored
 
 
 def _brightest(mask: pathlib.Path, values: str) -> int:
-  """The largest of its pixels, in [0, 255]; as `transforms` reads them."""
+  """Returns the largest pixel in [0, 255], as `transforms` reads the mask."""
   if values == NON_ZERO:
     with Image.open(mask) as image:
       stored = np.asarray(image)
@@ -201,7 +224,7 @@ def _brightest(mask: pathlib.Path, values: str) -> int:
 def _unreadable(
   path: pathlib.Path, root: pathlib.Path, error: Exception
 ) -> Problem:
-  reason = error.__cause__ or error  # DataError wraps what Pillow says
+  reason = error.__cause__ or error  # a DataError wraps Pillow's error
   text = getattr(reason, "strerror", None) or str(reason)
   text = text.replace(str(path), path.name) or type(reason).__name__
   return Problem(UNREADABLE, f"{_shown(path, root)}: {text}")
@@ -210,7 +233,7 @@ def _unreadable(
 def _missing_masks(
   records: Sequence[Record], root: pathlib.Path
 ) -> list[Problem]:
-  """One line for each image, or for a category that has no mask at all."""
+  """Returns a problem per image, or one for a category without any mask."""
   by_category = collections.defaultdict(list)
   for record in records:
     if record.label == DEFECTIVE:
@@ -233,7 +256,7 @@ def _duplicates(
   threads: int,
   track: Track,
 ) -> list[Problem]:
-  """Images of equal content; only files of equal size can have that."""
+  """Finds images of equal content among the files of equal size."""
   trained = {record.image for record in dataset.train}
   tested = {record.image for record in dataset.validation + dataset.test}
   candidates = [
@@ -287,17 +310,17 @@ def _unused(records: Sequence[Record], root: pathlib.Path) -> dict[str, int]:
 
 
 def _shown(path: pathlib.Path, root: pathlib.Path) -> str:
-  """A file's name from the root; all of it if it lies elsewhere."""
+  """Returns a path relative to the root; unchanged if it lies elsewhere."""
   return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def size_text(size: Size) -> str:
-  """A size as it is shown.
+  """Formats a size for people.
 
   Args:
     size: Width and height in pixels.
 
   Returns:
-    For example "1024x768".
+    The size as text, for example "1024x768".
   """
   return f"{size[0]}x{size[1]}"

@@ -1,8 +1,8 @@
-"""How many images the public data sets have, to tell a copy that lacks some.
+"""The published image counts of public data sets, to detect incomplete copies.
 
-A data set is known by the names of its categories, whatever its layout. BTAD
-is left out: others have "01", "02" and "03" too, and its makers' number of
-images (2,830) is not that of the copies in use (2,540).
+A data set is recognised by the names of its categories, whatever its layout.
+BTAD is left out: other data sets have categories "01", "02" and "03" too, and
+its makers' number of images (2,830) is not that of the copies in use (2,540).
 """
 
 import dataclasses
@@ -12,12 +12,12 @@ from inp_former_jax.data.records import NORMAL, Dataset
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """A public data set.
+  """A public data set and its number of images.
 
   Attributes:
-    name: As its makers call it.
-    counts: Name of a part -> its number of images.
-    categories: Their names.
+    name: The name its makers give it.
+    counts: Name of a part, e.g. "train" -> its number of images.
+    categories: The names of its categories.
   """
 
   name: str
@@ -48,10 +48,11 @@ def _counts(
   }
 
 
-# Name, train, validation, normal test, defective test.
+# Name, and the numbers of train, validation, normal test and defective test
+# images.
 PUBLISHED = (
-  # Some give 498 + 1,982 test images. It is 467 + 1,258: with 3,629 to train
-  # on they make up the 5,354 of the paper.
+  # Some sources give 498 + 1,982 test images. Correct are 467 + 1,258: together
+  # with the 3,629 training images they are the 5,354 of the paper.
   _published(
     *("MVTec-AD", 3629, 0, 467, 1258),
     "bottle cable capsule carpet grid hazelnut leather metal_nut pill screw "
@@ -62,8 +63,8 @@ PUBLISHED = (
     *("MVTec LOCO AD", 1772, 304, 575, 993),
     "breakfast_box juice_bottle pushpins screw_bag splicing_connectors",
   ),
-  # 10,821 images in the paper: 9,621 normal, of which the split "1cls" trains
-  # on nine tenths, and 1,200 defective ones.
+  # 10,821 images in the paper: 9,621 normal ones, of which the split "1cls"
+  # trains on nine tenths, and 1,200 defective ones.
   _published(
     *("VisA (split 1cls)", 8659, 0, 962, 1200),
     "candle capsules cashew chewinggum fryum macaroni1 macaroni2 pcb1 pcb2 "
@@ -74,8 +75,9 @@ PUBLISHED = (
     *("MPDD", 888, 0, 176, 282),
     "bracket_black bracket_brown bracket_white connector metal_plate tubes",
   ),
-  # Some give 36,645 images to train on. It is 36,465: with 63,256 to test on
-  # they make up the 99,721 normal images of the paper, of 151,050 in all.
+  # Some sources give 36,645 training images. Correct are 36,465: together with
+  # 63,256 test images they are the 99,721 normal images of the paper, which has
+  # 151,050 images in total.
   _published(
     *("Real-IAD (one-class, all views)", 36465, 0, 63256, 51329),
     "audiojack bottle_cap button_battery end_cap eraser fire_hood mint mounts "
@@ -88,27 +90,27 @@ PUBLISHED = (
 
 
 def find_published(dataset: Dataset) -> Published | None:
-  """The public data set that has the same categories.
+  """Finds the public data set that has the same categories.
 
   Args:
-    dataset: All of its categories must have been read.
+    dataset: A data set of which all categories were read.
 
   Returns:
-    The public one; None if none has.
+    The public data set, or None if none has these categories.
   """
   names = frozenset(dataset.categories)
   return next((p for p in PUBLISHED if p.categories == names), None)
 
 
 def differences(dataset: Dataset, published: Published) -> list[str]:
-  """What tells a data set from the public one.
+  """Compares the counts of a data set with the published ones.
 
   Args:
-    dataset: Its records.
-    published: What they should be.
+    dataset: The data set.
+    published: The public data set that it is a copy of.
 
   Returns:
-    For each part with another number of images: that number and the right one.
+    A phrase for each part whose count differs, with both numbers.
   """
   normal = sum(record.label == NORMAL for record in dataset.test)
   found = _counts(

@@ -1,12 +1,14 @@
-"""What was found in a data set, as tables and lists for people."""
+"""Prints the findings in a data set as tables and lists for people."""
 
 import collections
 import itertools
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 
 import rich.box
 import rich.console
 import rich.table
+from rich.cells import cell_len
 from rich.text import Text
 
 from inp_former_jax.data.inspection.findings import Inspection, Size, size_text
@@ -14,40 +16,54 @@ from inp_former_jax.data.inspection.published import differences, find_published
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Dataset, Record
 
 _UNUSED_SHOWN = 5  # folders
+_EDGES = 2  # spaces beside a table, one on the left and one on the right
+_BETWEEN = 2  # spaces between two columns
 
-# Heading of a column -> (part of the data set, label that counts in it); those
-# of `_ALWAYS` are shown even if all is 0.
+# Heading of a column -> (part of the data set, label of the images that count).
+# The columns of `_ALWAYS` are shown even if all their numbers are 0.
 _COLUMNS = {
   "train": ("train", NORMAL),
-  "train\ndefective": ("train", DEFECTIVE),
+  "train\ndefect": ("train", DEFECTIVE),
   "vali-\ndation": ("validation", NORMAL),
   "test\nnormal": ("test", NORMAL),
-  "test\ndefective": ("test", DEFECTIVE),
+  "test\ndefect": ("test", DEFECTIVE),
   "with\nmask": ("test", DEFECTIVE),
   "unla-\nbelled": ("unlabelled", None),
 }
-_ALWAYS = ("train", "test\nnormal", "test\ndefective", "with\nmask")
+_SIZE = "image\nsize"
+_ALWAYS = ("train", "test\nnormal", "test\ndefect", "with\nmask")
 
 
 def print_inspection(
-  inspection: Inspection, console: rich.console.Console
+  inspection: Inspection,
+  console: rich.console.Console,
+  cautions: Sequence[str] = (),
 ) -> None:
-  """Prints the tables, then every problem.
+  """Prints the tables, then remarks and every problem.
 
   Args:
     inspection: What was found.
-    console: Where to.
+    console: The console to print to. Its width is kept, except by the names of
+      files, which are never broken.
+    cautions: Further remarks, a paragraph each.
   """
 
   def line(text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-  console.print(table_of_categories(inspection))
-  kinds = table_of_kinds(inspection.dataset)
+  for table in tables_of_categories(inspection, console.width):
+    console.print(table)
+  kinds = table_of_kinds(inspection.dataset, console.width)
   if kinds.row_count:
     console.print(kinds)
-  for text in _remarks(inspection):
-    line(text)
+  remarks = [
+    textwrap.fill(
+      text, console.width, break_long_words=False, break_on_hyphens=False
+    )
+    for text in (*_remarks(inspection), *cautions)
+  ]
+  if remarks:
+    line("\n\n".join(remarks))
   by_kind = itertools.groupby(inspection.problems, lambda p: p.kind)
   for kind, problems in by_kind:
     texts = [problem.text for problem in problems]
@@ -57,77 +73,123 @@ def print_inspection(
   line(f"\n{_summary(inspection)}")
 
 
-def table_of_categories(inspection: Inspection) -> rich.table.Table:
-  """Numbers of images by category, and their sum.
+def tables_of_categories(
+  inspection: Inspection, width: int
+) -> list[rich.table.Table]:
+  """Makes a table of the number of images by category, and of their sum.
 
   Args:
     inspection: What was found.
+    width: The number of characters a table may be wide.
 
   Returns:
-    A table of at most 80 columns for names of up to 20 letters.
+    One table; several with some of the columns each, if all do not fit.
   """
-  dataset = inspection.dataset
-  counts = {name: _counts(r) for name, r in _by_category(dataset).items()}
+  names, columns = _columns_of_categories(inspection)
+  name_width = _name_width(names, width)
+  tables = []
+  for headings in _that_fit(columns, width - _EDGES - name_width):
+    table = _table(inspection.dataset.name if not tables else "")
+    table.add_column("category", overflow="fold", width=name_width)
+    for heading in headings:
+      justify = "left" if heading == _SIZE else "right"
+      table.add_column(heading, justify=justify, overflow="fold")
+    for i, name in enumerate(names):
+      if i and i == len(names) - 1:
+        table.add_section()  # of the sum
+      table.add_row(Text(name), *(columns[heading][i] for heading in headings))
+    tables.append(table)
+  return tables
+
+
+def _columns_of_categories(
+  inspection: Inspection,
+) -> tuple[list[str], dict[str, list[str]]]:
+  """Returns the names of the rows, and heading -> a cell for each row."""
+  categories = _by_category(inspection.dataset)
+  counts = {name: _counts(parts) for name, parts in categories.items()}
+  no_sizes: collections.Counter[Size] = collections.Counter()
+  sizes = {name: inspection.sizes.get(name, no_sizes) for name in counts}
   total = sum(counts.values(), collections.Counter())
-  headings = [h for h in _COLUMNS if h in _ALWAYS or total[h]]
-  view = _table(dataset.name)
-  view.add_column("category", overflow="fold", min_width=8)
-  for heading in headings:
-    view.add_column(heading, justify="right", no_wrap=True)
-  view.add_column("image\nsize", no_wrap=True)
-  others = any(len(sizes) > 1 for sizes in inspection.sizes.values())
-  if others:
-    view.add_column("other\nsizes", justify="right", no_wrap=True)
-
-  def add(name: str, count: collections.Counter, sizes: collections.Counter):
-    cells = [f"{count[heading]:,}" for heading in headings]
-    size, number = _commonest(sizes)
-    cells += [size, f"{sizes.total() - number:,}"] if others else [size]
-    view.add_row(Text(name), *cells)
-
-  empty = collections.Counter()
-  for name, count in counts.items():
-    add(name, count, inspection.sizes.get(name, empty))
-  if len(counts) > 1:
-    view.add_section()
-    add("total", total, sum(inspection.sizes.values(), empty))
-  return view
+  names = list(counts)
+  all_counts, all_sizes = list(counts.values()), list(sizes.values())
+  if len(names) > 1:
+    names.append("total")
+    all_counts.append(total)
+    all_sizes.append(sum(sizes.values(), no_sizes))
+  columns = {
+    heading: [f"{count[heading]:,}" for count in all_counts]
+    for heading in _COLUMNS
+    if heading in _ALWAYS or total[heading]
+  }
+  commonest = [_commonest(counter) for counter in all_sizes]
+  columns[_SIZE] = [size for size, _ in commonest]
+  if any(len(counter) > 1 for counter in sizes.values()):
+    columns["other\nsizes"] = [
+      f"{counter.total() - number:,}"
+      for counter, (_, number) in zip(all_sizes, commonest, strict=True)
+    ]
+  return names, columns
 
 
-def table_of_kinds(dataset: Dataset) -> rich.table.Table:
-  """How many defective test images there are of each kind.
+def _name_width(names: Iterable[str], width: int) -> int:
+  """Returns the width of the first column: of all names, but at most half."""
+  longest = max(map(cell_len, ("category", *names)))
+  return max(min(longest, width // 2), 1)
+
+
+def _that_fit(columns: Mapping[str, list[str]], room: int) -> list[list[str]]:
+  """Splits columns into groups that are at most `room` wide, in order."""
+  groups, used = [[]], 0
+  for heading, cells in columns.items():
+    needed = _BETWEEN + max(map(cell_len, (*heading.split("\n"), *cells)))
+    if groups[-1] and used + needed > room:
+      groups.append([])
+      used = 0
+    groups[-1].append(heading)
+    used += needed
+  return groups
+
+
+def table_of_kinds(dataset: Dataset, width: int) -> rich.table.Table:
+  """Makes a table of the number of defective test images of each kind.
 
   Args:
-    dataset: Its records.
+    dataset: The data set.
+    width: The number of characters the table may be wide.
 
   Returns:
-    A table of a row for each category with defective images.
+    A table with a row for each category that has defective images.
   """
-  view = _table("Defective test images")
-  view.add_column("category", overflow="fold")
-  view.add_column("kinds of defect", overflow="fold")
-  for name, parts in _by_category(dataset).items():
-    kinds = collections.Counter(
-      r.defect for r in parts["test"] if r.label == DEFECTIVE
+  kinds = {
+    name: collections.Counter(
+      record.defect for record in parts["test"] if record.label == DEFECTIVE
     )
-    if kinds:
-      numbered = (f"{kind} {number:,}" for kind, number in kinds.items())
-      view.add_row(Text(name), Text(", ".join(numbered)))
-  return view
+    for name, parts in _by_category(dataset).items()
+  }
+  kinds = {name: counter for name, counter in kinds.items() if counter}
+  table = _table("Defective test images")
+  name_width = _name_width(kinds, width)
+  table.add_column("category", overflow="fold", width=name_width)
+  table.add_column("kinds of defect", overflow="fold")
+  for name, counter in kinds.items():
+    numbered = (f"{kind} {number:,}" for kind, number in counter.items())
+    table.add_row(Text(name), Text(", ".join(numbered)))
+  return table
 
 
 def _table(title: str) -> rich.table.Table:
   return rich.table.Table(
-    title=Text(title),
+    title=Text(title) if title else None,
     title_justify="left",
     box=rich.box.SIMPLE_HEAD,
-    padding=(0, 1, 0, 0),
+    padding=(0, _BETWEEN - 1, 0, 0),  # the box adds one
     pad_edge=False,
   )
 
 
 def _by_category(dataset: Dataset) -> dict[str, dict[str, list[Record]]]:
-  """Category -> part of the data set -> records."""
+  """Returns category -> part of the data set -> records."""
   parts = ("train", "test", "validation", "unlabelled")
   result = {}
   for part in parts:
@@ -138,7 +200,7 @@ def _by_category(dataset: Dataset) -> dict[str, dict[str, list[Record]]]:
 
 
 def _counts(parts: Mapping[str, Sequence[Record]]) -> collections.Counter:
-  """Heading -> number of images of one category."""
+  """Returns heading -> number of images, for one category."""
   counts = collections.Counter()
   for heading, (part, label) in _COLUMNS.items():
     records = [r for r in parts[part] if label in (None, r.label)]
@@ -149,7 +211,7 @@ def _counts(parts: Mapping[str, Sequence[Record]]) -> collections.Counter:
 
 
 def _commonest(sizes: collections.Counter[Size]) -> tuple[str, int]:
-  """The commonest size, and how many images have it."""
+  """Returns the commonest size and the number of images that have it."""
   if not sizes:
     return "-", 0
   ((size, number),) = sizes.most_common(1)
@@ -157,7 +219,7 @@ def _commonest(sizes: collections.Counter[Size]) -> tuple[str, int]:
 
 
 def _remarks(inspection: Inspection) -> list[str]:
-  """What is worth knowing and nothing to mend."""
+  """Returns what is worth knowing but needs no fixing."""
   remarks = []
   published = find_published(inspection.dataset)
   if published and not differences(inspection.dataset, published):

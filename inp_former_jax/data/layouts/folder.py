@@ -1,4 +1,4 @@
-"""Your own images, sorted into folders: a folder on disk -> records.
+"""The layout of your own images, sorted into folders: a folder -> records.
 
 ROOT/normal/NAME.png              or good/, ok/
 ROOT/defect/NAME.png              or anomaly/, bad/, ng/, abnormal/; optional
@@ -7,19 +7,19 @@ ROOT/mask/NAME_mask.png           (or NAME.png) or masks/, ground_truth/
 ROOT/mask/<kind>/NAME_mask.png    where images of two kinds have one name
 ROOT/test_normal/NAME.png         or test_good/, test_ok/; optional
 
-in any case ("OK", "NG"). ROOT may also hold several such folders, one for each
-category; or images and nothing else, which are normal then; or a list of its
-files, which goes before all this (`split_file`). A folder of images that is
-none of these is an error: as a defect that is not known for one it would be
-left out, or trained on.
+Upper and lower case do not matter ("OK", "NG"). ROOT may also hold several such
+folders, one for each category; or only images, which are then normal; or a list
+of its files, which takes precedence over all this (`split_file`). Any other
+folder of images is an error: otherwise defects in a folder of an unknown name
+would silently be left out or trained on.
 
-Normal images to test on, without which no image AUROC is defined, are
-- all of test_normal/, where there is that folder;
-- else, where there are defective images, about every fifth of normal/, at
-  least one of two. The hash of its name decides for each image by itself:
-  the choice stays as it is when images are added (only in a handful, where
-  no hash or every hash says "test", it is made by the smallest one);
-- else none: all images are trained on, and there is no test set.
+An image AUROC needs normal images to test on. These are
+- all of test_normal/, if there is such a folder;
+- otherwise, if there are defective images, about every fifth of normal/, at
+  least one of two. The hash of its name decides for each image on its own, so
+  that adding images does not change the choice for the others. (Among a handful
+  of images all hashes or none may say "test"; then the smallest one decides.)
+- otherwise none: all images are trained on, and there is no test set.
 """
 
 import difflib
@@ -51,7 +51,7 @@ LAYOUT = (
   "and mask/ beside it; or several such folders, one for each category; or "
   f"images and nothing else; or a list, {' or '.join(split_file.NAMES)}"
 )
-HELD_OUT = 1 / 5  # of the normal images, for testing
+HELD_OUT = 1 / 5  # share of the normal images that is kept for testing
 
 
 def read_folder(
@@ -60,22 +60,24 @@ def read_folder(
   """Reads images that are sorted into normal and defective ones.
 
   Args:
-    root: Folder of a category, of several, or with a list of files.
-    categories: Names of those to read, in this order; all, by name, if empty.
+    root: The folder of one category or of several, or a folder with a list of
+      its files.
+    categories: Names of the categories to read, in this order; if empty, all
+      are read in the order of their names.
 
   Returns:
-    The records, by category. The module tells which are tested on; there are
-    no test records where there are normal images alone.
+    The records, by category. The docstring of the module says which are test
+    records; there are none if there are only normal images.
 
   Raises:
-    DataError: The folder is not there or not in this layout, holds images
-      that would be left out, a category is not there or has nothing to train
-      on, its masks are ambiguous, or its list is wrong.
+    DataError: If the folder does not exist, is not in this layout or holds
+      images that would be left out; if a category does not exist or has no
+      training images; if masks are ambiguous; or if the list is wrong.
   """
   root = absolute(root)
   if not root.is_dir():
     found = "is not a folder" if root.exists() else "does not exist"
-    raise DataError(f"{root} {found}; {LAYOUT}. Check config.data.root.")
+    raise DataError(f"{root} {found}; {LAYOUT}. Check `root`.")
   listed = split_file.find(root)
   if listed:
     parts = select_categories(root, split_file.read(listed), categories)
@@ -88,7 +90,7 @@ def read_folder(
 
 
 def _categories(root: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Category -> its folder, sorted by name."""
+  """Returns category -> its folder, sorted by name."""
   if _parts(root):
     return {root.name: root}
   folders = {f.name: f for f in subfolders(root) if _parts(f)}
@@ -97,7 +99,7 @@ def _categories(root: pathlib.Path) -> dict[str, pathlib.Path]:
     raise DataError(
       f"{root} holds no images: {LAYOUT}; found "
       f"{'the folders ' + found if found else 'no folder at all'}. Images end "
-      f"in {', '.join(EXTENSIONS)}. Check config.data.root."
+      f"in {', '.join(EXTENSIONS)}. Check `root`."
     )
   if not folders:
     return {root.name: root}
@@ -106,7 +108,7 @@ def _categories(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _parts(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """A key of NAMES -> the folder that is it, of those that are there."""
+  """Returns key of NAMES -> the subfolder of such a name, where one exists."""
   parts = {}
   for entry in subfolders(folder):
     for part, names in NAMES.items():
@@ -123,13 +125,13 @@ def _parts(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _refuse_others(folder: pathlib.Path, known: set[pathlib.Path]) -> None:
-  """Raises DataError if images would be left out of a folder with folders."""
+  """Raises DataError if images outside the known folders would be left out."""
   images = images_of(folder)
   if images:
     raise DataError(
-      f"{folder} has {len(images)} images beside its folder "
-      f"{min(known).name}, e.g. {images[0].name}: are they normal? {LAYOUT}. "
-      "Move them into one of the folders, or elsewhere."
+      f"{folder} has images beside its folder {min(known).name}, e.g. "
+      f"{images[0].name} ({len(images)} in total), which may be normal or "
+      f"not; {LAYOUT}. Move them into one of the folders, or elsewhere."
     )
   for other in subfolders(folder):
     if other in known or not _any_image(other):
@@ -137,19 +139,19 @@ def _refuse_others(folder: pathlib.Path, known: set[pathlib.Path]) -> None:
     names = [name for names in NAMES.values() for name in names]
     nearest = difflib.get_close_matches(other.name.lower(), names, n=1)
     raise DataError(
-      f"{other} has images and is none of the known folders; {LAYOUT}. "
-      + (f"Did you mean {nearest[0]}? " if nearest else "")
+      f"{other} has images, but its name is none of those known; {LAYOUT}. "
+      + (f"Did you mean {nearest[0]}/? " if nearest else "")
       + "Rename the folder, or move it elsewhere."
     )
 
 
 def _refuse_inner(folder: pathlib.Path) -> None:
-  """Raises DataError if a folder has folders of images, where none may be."""
+  """Raises DataError if there are images in folders inside a folder."""
   for inner in subfolders(folder):
     if _any_image(inner):
       raise DataError(
         f"{inner} has images that would be left out; expected them in "
-        f"{folder} itself. Move them."
+        f"{folder} itself. Move them there, or elsewhere."
       )
 
 
@@ -160,7 +162,7 @@ def _any_image(folder: pathlib.Path) -> bool:
 def _records(
   folder: pathlib.Path, category: str
 ) -> tuple[list[Record], list[Record]]:
-  """Train and test records of one category."""
+  """Returns the train and the test records of one category."""
   parts = _parts(folder)
   if parts:
     _refuse_others(folder, set(parts.values()))
@@ -185,14 +187,14 @@ def _normal_images(
     return _images(folder)
   if "normal" not in parts:
     raise DataError(
-      f"{folder} has {', '.join(p.name for p in parts.values())} and no "
+      f"{folder} has {', '.join(f'{p.name}/' for p in parts.values())} but no "
       f"normal/; {LAYOUT}. Put normal images into {folder / 'normal'}."
     )
   return _images(parts["normal"])
 
 
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The images of a folder that must have some, and no folders of them."""
+  """Returns the images of a folder; raises DataError if there are none."""
   _refuse_inner(folder)
   images = images_of(folder)
   if not images:
@@ -204,7 +206,7 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _held_out(images: list[pathlib.Path]) -> list[pathlib.Path]:
-  """The share of the images whose names' hashes are the smallest."""
+  """Returns the images whose names have the smallest hashes, for testing."""
 
   def rank(image: pathlib.Path) -> float:
     digest = hashlib.sha256(os.fsencode(image.name)).digest()
@@ -218,7 +220,7 @@ def _held_out(images: list[pathlib.Path]) -> list[pathlib.Path]:
 def _defects(
   folder: pathlib.Path | None, masks: pathlib.Path | None, category: str
 ) -> list[Record]:
-  """Records of the images in a folder and in its folders, if there is one."""
+  """Returns records of the images in a folder, if any, and its subfolders."""
   if folder is None:
     return []
   kinds = [("defect", images_of(folder))]
@@ -228,8 +230,8 @@ def _defects(
   for kind, _ in kinds:
     if kind.lower() in NAMES["normal"]:
       raise DataError(
-        f"{folder / kind} is a kind of defect by its place and normal by its "
-        "name. Rename it, or move it."
+        f"{folder / kind} is a kind of defect by its place, but normal by its "
+        "name; expected the name of a defect. Rename the folder, or move it."
       )
   owned = _match_kinds(kinds, masks) if masks else {}
   return [
@@ -242,7 +244,7 @@ def _defects(
 def _match_kinds(
   kinds: list[tuple[str, list[pathlib.Path]]], folder: pathlib.Path
 ) -> dict[pathlib.Path, tuple[pathlib.Path, ...]]:
-  """Image -> its mask: in the folder of its kind, else in that of all."""
+  """Returns image -> its mask, from its kind's folder or else from `folder`."""
   masks, others = {}, []
   for kind, images in kinds:
     if (folder / kind).is_dir():

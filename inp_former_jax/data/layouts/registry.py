@@ -1,4 +1,4 @@
-"""Every layout by its name: a folder on disk -> records."""
+"""All layouts by name, and the function that reads a folder in any of them."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -10,12 +10,13 @@ from inp_former_jax.data.layouts.mvtec import read_mvtec
 from inp_former_jax.data.layouts.mvtec_ad2 import read_mvtec_ad2
 from inp_former_jax.data.layouts.mvtec_loco import read_mvtec_loco
 from inp_former_jax.data.layouts.realiad import read_realiad
+from inp_former_jax.data.layouts.recognition import describe_other
 from inp_former_jax.data.layouts.visa import read_visa
 from inp_former_jax.data.records import Dataset
 
 LAYOUTS: dict[str, Callable[..., Dataset]] = {
   "mvtec": read_mvtec,
-  "mpdd": read_mvtec,  # its makers took over the layout of MVTec-AD
+  "mpdd": read_mvtec,  # its makers use the layout of MVTec-AD
   "btad": read_btad,
   "mvtec_loco": read_mvtec_loco,
   "mvtec_ad2": read_mvtec_ad2,
@@ -34,27 +35,35 @@ def read_layout(
   """Reads a data set.
 
   Args:
-    layout: A key of LAYOUTS.
-    root: Folder of the data set, as it comes from its makers.
-    categories: Names of those to read, in this order; all if empty.
-    **options: Of Real-IAD alone: `images` and `jsons`, see `read_realiad`.
+    layout: The name of its layout, a key of LAYOUTS.
+    root: The folder of the data set, as its makers lay it out.
+    categories: Names of the categories to read, in this order; all if empty.
+    **options: The options `images` and `jsons` of `read_realiad`; the other
+      layouts ignore them.
 
   Returns:
-    Its records.
+    The records of the data set.
 
   Raises:
-    DataError: The layout is unknown, no root is given, or the reader's own.
+    DataError: If the layout is unknown, no root is given, or the folder does
+      not hold a complete data set in that layout. If the folder has another
+      layout that is recognised, the error says which.
   """
   if layout not in LAYOUTS:
     raise DataError(
-      f"config.data.layout is {layout!r}; the layouts are "
-      f"{', '.join(LAYOUTS)} and demo."
+      f"`layout` is {layout!r}; the layouts are {', '.join(LAYOUTS)} and demo."
     )
   if not root:
     raise DataError(
-      "config.data.root is empty: set --config.data.root=FOLDER to the folder "
-      f"of the data set (layout {layout})."
+      "`root` is empty: set `root`=FOLDER to the folder of the data set, which "
+      f"has the layout {layout}."
     )
   if layout != "realiad":
     options = {}
-  return LAYOUTS[layout](root, categories, **options)
+  try:
+    return LAYOUTS[layout](root, categories, **options)
+  except DataError as error:
+    other = describe_other(root, layout)
+    if other:
+      raise DataError(other) from error
+    raise

@@ -1,4 +1,4 @@
-"""What is in a data set and what is wrong: each problem provoked once."""
+"""The findings in a data set: each kind of problem is provoked once."""
 
 import collections
 import io
@@ -27,7 +27,7 @@ SIZE = (24, 16)  # width, height
 
 
 def save(path: pathlib.Path, value=None, size=SIZE) -> pathlib.Path:
-  """A grey image: of one value, or of noise that differs with the path."""
+  """Saves a grey image of one value, or of noise that depends on the path."""
   rng = np.random.default_rng(list(str(path).encode()))
   pixels = rng.integers(0, 256, size[::-1], np.uint8)
   if value is not None:
@@ -39,7 +39,7 @@ def save(path: pathlib.Path, value=None, size=SIZE) -> pathlib.Path:
 
 @pytest.fixture
 def root(tmp_path) -> pathlib.Path:
-  """Two categories and nothing wrong with them."""
+  """A data set of two categories without any problem."""
   root = tmp_path / "parts"
   for name in ("train/good/0", "train/good/1", "test/good/0", "test/bent/0"):
     save(root / "nut" / f"{name}.png")
@@ -168,7 +168,7 @@ def test_masks_whose_values_are_class_numbers(tmp_path, mode, value, empty):
   image, mask = save(tmp_path / "a.png"), tmp_path / "m.png"
   marked = Image.new("L", SIZE, value)
   if mode == "P":
-    marked.putpalette([0] * 768)  # black to look at; the numbers count
+    marked.putpalette([0] * 768)  # all black: only the numbers count
     marked.save(mask)
   else:
     marked.point(lambda v: 255 * bool(v)).convert(mode).save(mask)
@@ -273,7 +273,12 @@ def test_command(root, capsys):
   [
     (["--root={root}/x"], "does not exist"),
     (["--root={root}", "--categories=nut,bold"], "Did you mean 'bolt'?"),
-    (["--root="], "is empty"),
+    (["--root="], "--root is empty: set --root=FOLDER"),
+    (
+      ["--root={root}", "--layout=btad"],
+      "mvtec (it has bolt/train/good): use ",
+    ),
+    (["--root={root}", "--layout=folder"], ": use --layout=mvtec."),
   ],
 )
 def test_command_without_a_data_set(root, capsys, arguments, error):

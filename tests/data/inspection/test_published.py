@@ -1,4 +1,4 @@
-"""Counts of the public data sets."""
+"""The published counts of the public data sets."""
 
 import pathlib
 
@@ -9,7 +9,7 @@ from inp_former_jax.data.records import Dataset, Record
 
 
 def records_of(part: published.Published) -> Dataset:
-  """As many records as published, of no files."""
+  """Makes as many records as published, without files."""
   names = sorted(part.categories)
 
   def make(count: int, label: int) -> tuple[Record, ...]:

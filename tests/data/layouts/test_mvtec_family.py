@@ -250,7 +250,7 @@ def test_root_that_is_no_folder(layout, tmp_path):
 @every_layout
 def test_root_without_categories(layout, tmp_path):
   expect_error(layout, tmp_path, tmp_path, "no folder at all")
-  touch(tmp_path, "normal/a.png", "abnormal/b.png")
+  touch(tmp_path, "normal/deep/a.png", "abnormal/b.png")
   expect_error(layout, tmp_path, tmp_path, "abnormal, normal", "Point `root`")
 
 
