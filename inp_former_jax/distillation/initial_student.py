@@ -287,7 +287,7 @@ def _solve(count, sum_x, sum_y, gram, cross):
 def fit_linear(
   inputs: vit.AnyArray, outputs: vit.AnyArray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Fits outputs = inputs @ kernel + bias by least squares, slightly ridged.
+  """Fits outputs = inputs @ kernel + bias by least squares with a slight ridge.
 
   Args:
     inputs: Inputs of the layer, (n, i).

@@ -88,7 +88,7 @@ class CrossAttention(nnx.Module):
     return q, kv[:, :, 0], kv[:, :, 1]
 
   def merge(self, weights: jax.Array, v: jax.Array) -> jax.Array:
-    """Mixes v (B, K, h, C/h) by weights (B, h, Q, K); projects to (B, Q, C)."""
+    """Sums v (B, K, h, C/h) by weights (B, h, Q, K); projects to (B, Q, C)."""
     out = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
     return self.proj(out.reshape(*out.shape[:2], -1))
 

@@ -185,7 +185,10 @@ class SelfAttention(nnx.Module):
 
 
 class EncoderBlock(nnx.Module):
-  """x + g1 * attn(LN(x)), then x + g2 * mlp(LN(x)); g is LayerScale."""
+  """Transformer block with LayerScale g1 and g2.
+
+  x = x + g1 * attn(LN(x)), then x = x + g2 * mlp(LN(x)).
+  """
 
   def __init__(self, variant: Variant, *, dtype, rngs: nnx.Rngs):
     width = variant.width
