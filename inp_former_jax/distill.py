@@ -192,7 +192,7 @@ def _check(config: ConfigDict) -> None:
   if initial not in INITIAL and not pathlib.Path(initial).is_file():
     raise ValueError(
       f"config.student.initial is {initial!r}; it can be "
-      f"{' or '.join(INITIAL)}, or the file of a student to go on from."
+      f"{' or '.join(INITIAL)}, or the file of a student to start from."
     )
 
 

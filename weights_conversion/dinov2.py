@@ -38,7 +38,9 @@ def convert_file(source: pathlib.Path, target: pathlib.Path) -> EncoderSizes:
   """
   files.check_suffix(target)
   if target.exists() and target.samefile(source):
-    raise ValueError(f"{target} is the file to read; name another to write.")
+    raise ValueError(
+      f"{target} is the file to read. Name another file to write to."
+    )
   arrays = facebookresearch_arrays(files.read_arrays(source), source)
   files.write_arrays(target, arrays)
   shapes = {name: value.shape for name, value in arrays.items()}

@@ -116,8 +116,8 @@ def read_architecture(
   token = shapes.get("encoder.cls_token")
   if prototypes is None or scales is None or token is None:
     raise ValueError(
-      f"{source} is no INP-Former checkpoint: it must hold prototype_token, "
-      "encoder.cls_token and decoder.0.attn.learn_scale, and holds "
+      f"{source} is not an INP-Former checkpoint: expected prototype_token, "
+      "encoder.cls_token and decoder.0.attn.learn_scale, but it holds "
       f"{', '.join(list(shapes)[:3])}, ..."
     )
   depth = sum(
@@ -127,7 +127,7 @@ def read_architecture(
   targets = {v.depth: v.target_blocks for v in vit.VARIANTS.values()}
   if depth not in targets:
     raise ValueError(
-      f"{source} has an encoder of {depth} blocks; known are "
+      f"{source} has an encoder of {depth} blocks; expected one of "
       f"{', '.join(map(str, targets))}."
     )
   variant = vit.Variant(token[-1], depth, int(np.prod(scales)), targets[depth])

@@ -50,7 +50,11 @@ def load_teacher(name: str, weights: str) -> Teacher:
       `pretrained.load_encoder`), or are random, which teaches nothing.
   """
   if weights == pretrained.RANDOM:
-    raise ValueError("config.teacher.weights is random: nothing to learn.")
+    raise ValueError(
+      f"`teacher_weights` is {weights!r}, but from a random encoder there is "
+      'nothing to learn. Name a file, or leave it empty ("") for the published '
+      f"weights of {name}."
+    )
   spec = get_encoder(name)
   graphdef, abstract = nnx.split(
     nnx.eval_shape(

@@ -66,7 +66,7 @@ class Views:
     """
     if len(settings.shares) != 3 or min(settings.shares) < 0:
       raise DataError(
-        f"config.views.shares is {settings.shares}; expected three numbers, "
+        f"`view_shares` is {settings.shares}; expected three numbers that are "
         f"not negative, for {', '.join(SOURCES)}."
       )
     shares = np.array(settings.shares, float)
@@ -74,8 +74,8 @@ class Views:
       shares[0] = 0.0
     if shares.sum() <= 0:
       raise DataError(
-        "There is nothing to take views of: set config.views.folders, or a "
-        "share in config.views.shares."
+        "There is nothing to take views of: set `view_folders`, or a share of "
+        "parts or textures in `view_shares`."
       )
     self.settings, self._count = settings, count
     self._split = SPLITS.index(split)
@@ -151,8 +151,8 @@ def find_images(folder: str) -> list[pathlib.Path]:
   root = pathlib.Path(folder).expanduser()
   if not root.is_dir():
     raise DataError(
-      f"config.views.folders names {root}, which is not a folder. Name "
-      "folders with images, or none to distil on generated views only."
+      f"`view_folders` names {root}, which is not a folder. Name folders with "
+      "images, or no folder, to distil on generated views only."
     )
   paths = [
     path
@@ -164,7 +164,7 @@ def find_images(folder: str) -> list[pathlib.Path]:
   if len(paths) < 2:
     raise DataError(
       f"{root} holds {len(paths)} images ({', '.join(tree.EXTENSIONS)}); "
-      "expected two or more, for some are held out."
+      "expected at least two, because some are held out."
     )
   return paths
 

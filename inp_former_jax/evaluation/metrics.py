@@ -198,7 +198,8 @@ class PixelHistograms:
     """
     if self.num_bins != other.num_bins:
       raise ValueError(
-        f"Histograms of {self.num_bins} and {other.num_bins} bins do not add."
+        f"Histograms of {self.num_bins} and {other.num_bins} bins cannot be "
+        "added."
       )
     return self.from_array(self.to_array() + other.to_array())
 
@@ -335,8 +336,8 @@ def _checked(
   if not np.isfinite(scores).all():
     raise ValueError(
       f"{np.count_nonzero(~np.isfinite(scores))} of {scores.size} anomaly"
-      " scores are not finite (nan or inf), so metrics have no meaning. Look"
-      " for a diverged training or damaged weights."
+      " scores are not finite (nan or inf), so metrics have no meaning. Check"
+      " whether the training diverged or the weights are damaged."
     )
   wide = np.promote_types(scores.dtype, np.float32)
   return labels.astype(bool), scores.astype(wide, copy=False)

@@ -52,8 +52,8 @@ def predict_records(
   """
   if model.preprocessing is None:
     raise ValueError(
-      "The model does not know data.resize and data.crop, the sizes of the "
-      "images it was trained on: a converted checkpoint does not hold them. "
+      "The model does not know `resize` and `crop`, the sizes of the images "
+      "that it was trained on: a converted checkpoint does not hold them. "
       "Give them when you load it: trained.load(workdir, "
       'expected={"data": {"resize": 448, "crop": 392}}).'
     )

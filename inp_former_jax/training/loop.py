@@ -89,8 +89,8 @@ def start_or_resume(
     return 0, initialise()
   if step > total_steps:
     raise CheckpointError(
-      f"{checkpointer.directory} holds step {step} and the run has "
-      f"{total_steps} steps only. Set config.steps or config.epochs as before."
+      f"{checkpointer.directory} holds step {step}, but the run has only "
+      f"{total_steps} steps. Set `steps` or `epochs` as before."
     )
   trainable, opt_state, position = checkpointer.restore(*abstract)
   batches.set_state(position)

@@ -55,7 +55,7 @@ class ModelSettings:
     """
     if self.dtype not in DTYPES:
       raise ValueError(
-        f"config.model.dtype is {self.dtype!r}; it can be {', '.join(DTYPES)}."
+        f"`dtype` is {self.dtype!r}; expected one of {', '.join(DTYPES)}."
       )
     return inp_former.INPFormer(
       self.spec.variant,

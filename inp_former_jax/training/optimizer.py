@@ -164,7 +164,8 @@ def warm_cosine(
   if not 0 <= warmup_steps < total_steps:
     raise ValueError(
       f"A warm-up of {warmup_steps} steps does not fit a run of {total_steps}: "
-      "it must be shorter. Lower config.optimizer.warmup_steps or train longer."
+      "expected at least 0 steps and fewer than the run has. Change "
+      "`warmup_steps`, or train longer."
     )
 
   def schedule(step):

@@ -124,9 +124,8 @@ class TrainingLog:
       if not np.isfinite(line.get(name, 0.0)):
         raise FloatingPointError(
           f"The {name} is {line[name]} within the steps up to "
-          f"{self._last_step}. Start again in another --workdir with a lower "
-          "config.optimizer.peak_learning_rate, or in float32: "
-          "--config.model.dtype=float32."
+          f"{self._last_step}. Start again in another --workdir, with a lower "
+          "`peak_learning_rate` or in float32, `dtype`=float32."
         )
     self._write(line)
 

@@ -78,9 +78,9 @@ def verify_file(
   record = _read_record(path, at)
   if (size, sha256) != (record.size, record.sha256):
     raise ChangedFileError(
-      f"{path} has changed: it has {size} bytes and sha256 {sha256}, its "
-      f"record {at} says {record.size} bytes and {record.sha256}. Delete "
-      "both to have the file fetched again, or only the record if you "
+      f"{path} has changed: it has {size} bytes and sha256 {sha256}, but its "
+      f"record {at} says {record.size} bytes and sha256 {record.sha256}. "
+      "Delete both to have the file fetched again, or only the record if you "
       "replaced the file on purpose."
     )
   return record
@@ -92,5 +92,5 @@ def _read_record(path: pathlib.Path, at: pathlib.Path) -> FileRecord:
   except (ValueError, TypeError) as error:
     raise ChangedFileError(
       f"{at} is not the record (url, size, sha256) of {path}: {error}. "
-      "Delete the record if you trust the file, and both if not."
+      "Delete the record if you trust the file; otherwise delete both."
     ) from error

@@ -157,16 +157,16 @@ def read_naming(keys: Iterable[str], source: object = "The file") -> Naming:
     if any(re.fullmatch(_TELLING_NAMES[naming], key) for key in keys):
       return naming
   message = (
-    f"{source} holds no DINOv2 encoder: expected were the names of "
+    f"{source} holds no DINOv2 encoder: expected the names of "
     "facebookresearch/dinov2 (cls_token, blocks.0.attn.qkv.weight) or of "
     "Hugging Face (embeddings.cls_token, "
-    "encoder.layer.0.attention.attention.query.weight); it holds "
+    "encoder.layer.0.attention.attention.query.weight), but it holds "
     f"{', '.join(keys[:3]) or 'no array'}{', ...' if len(keys) > 3 else ''}."
   )
   if "encoder.cls_token" in keys:
     message += (
-      " It seems to be a whole INP-Former checkpoint, which "
-      "python -m weights_conversion.inp_former to_flax converts."
+      " It seems to be a whole INP-Former checkpoint: convert it by "
+      "python -m weights_conversion.inp_former to_flax."
     )
   raise ValueError(message)
 

@@ -62,7 +62,10 @@ def _locked(target: pathlib.Path):
   try:
     return lock.acquire(timeout=0)
   except filelock.Timeout:
-    print(f"Another process fetches {target}; waiting.", file=sys.stderr)
+    print(
+      f"Another process is downloading {target}; waiting for it.",
+      file=sys.stderr,
+    )
     return lock.acquire()
 
 
@@ -74,8 +77,8 @@ def _verify(
   if sha256 not in (None, record.sha256):
     raise DownloadError(
       f"{target} is not the file expected from {url}: its sha256 is "
-      f"{record.sha256}, expected is {sha256}. Delete it to have it fetched "
-      "again."
+      f"{record.sha256}, but {sha256} was expected. Delete it to have it "
+      "fetched again."
     )
   return record
 
@@ -131,8 +134,8 @@ def _explain(error: OSError | ValueError) -> str:
   if isinstance(error, requests.HTTPError):
     answer = f"{error.response.status_code} {error.response.reason}"
     return (
-      f"the server answers {answer}. The file has moved, needs a login or "
-      "another network, or the server is overloaded: try again later."
+      f"the server answers {answer}. The file may have moved, may need a login "
+      "or another network, or the server may be overloaded: try again later."
     )
   if isinstance(error, requests.ConnectionError | requests.Timeout):
     return (
@@ -146,8 +149,8 @@ def _explain(error: OSError | ValueError) -> str:
     )
   if isinstance(error, ValueError):  # pooch's, for a wrong checksum
     return (
-      f"{reason}. Try again; if this comes back, another file lies at this "
-      "address now."
+      f"{reason}. Try again; if this error comes back, there is another file "
+      "at this address now."
     )
   return (
     f"it cannot be written ({reason}). Free some space, or choose a folder on "

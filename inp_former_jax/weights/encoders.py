@@ -124,7 +124,7 @@ def get_encoder(name: str) -> EncoderSpec:
   nearest = difflib.get_close_matches(name, offered, n=1)
   hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
   raise ValueError(
-    f"Unknown encoder {name!r}.{hint} The known ones are {', '.join(offered)}."
+    f"Unknown encoder {name!r}.{hint} The encoders are {', '.join(offered)}."
   )
 
 

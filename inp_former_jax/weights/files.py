@@ -94,7 +94,7 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
       bfloat16 = str(value.dtype) == "torch.bfloat16"
       arrays[key] = (value.float() if bfloat16 else value).numpy()
     except (RuntimeError, TypeError) as error:
-      raise ValueError(f"{key} is no array of numbers ({error})") from error
+      raise ValueError(f"{key} is not an array of numbers ({error})") from error
   return arrays
 
 

@@ -66,7 +66,7 @@ def check_suffix(path: pathlib.Path) -> str:
   suffix = path.suffix.lower()
   if suffix not in SUFFIXES:
     raise ValueError(
-      f"{path} has the suffix {suffix!r}: files of weights are "
+      f"{path} has the suffix {suffix!r}; expected a file of weights, one of "
       f"{', '.join(SUFFIXES)}."
     )
   return suffix
@@ -150,7 +150,7 @@ def _npy_header(member, key: str, file_size: int) -> Header:
     version = np.lib.format.read_magic(member)
     shape, _, dtype = readers[version](member)
   except (ValueError, KeyError) as error:
-    raise ValueError(f"{key} is no array ({error})") from error
+    raise ValueError(f"{key} is not an array ({error})") from error
   if dtype.hasobject:
     raise ValueError(f"{key} holds pickled objects, which are never read")
   _check_bytes(key, shape, dtype, file_size - member.tell())
@@ -164,7 +164,7 @@ def _safetensors_headers(path: pathlib.Path) -> dict[str, Header]:
       array = file.get_slice(key)
       dtype = array.get_dtype()
       if dtype not in _SAFETENSORS_DTYPES:
-        raise ValueError(f"{key} is of the type {dtype}, which is not read")
+        raise ValueError(f"{key} is of the type {dtype}, which is unsupported")
       shape = tuple(array.get_shape())
       headers[key] = Header(shape, _SAFETENSORS_DTYPES[dtype])
   _refuse_duplicates(path)
@@ -199,7 +199,7 @@ def _check_bytes(
   if needed != found:
     raise ValueError(
       f"{key}, {dtype.name} of shape {shape}, needs {needed} bytes, but the "
-      f"file has {found} for it"
+      f"file has {found} bytes for it"
     )
 
 
@@ -235,12 +235,12 @@ def load_torch(path: pathlib.Path, *, mmap: bool = False) -> dict:
     mmap=mmap and zipfile.is_zipfile(path),
   )
   if not isinstance(loaded, Mapping):
-    raise ValueError(f"holds {type(loaded).__name__}, not named tensors")
+    raise ValueError(f"it holds {type(loaded).__name__}, not named tensors")
   wrong = [k for k, v in loaded.items() if not isinstance(v, torch.Tensor)]
   if wrong:
     names = ", ".join(map(str, wrong[:5]))
-    raise ValueError(f"entries that are not tensors: {names}")
+    raise ValueError(f"it has entries that are not tensors: {names}")
   for key, value in loaded.items():
     if value.layout != torch.strided or value.is_quantized or value.is_meta:
-      raise ValueError(f"{key} is no dense tensor")
+      raise ValueError(f"{key} is not a dense tensor")
   return {str(key): value.detach() for key, value in loaded.items()}

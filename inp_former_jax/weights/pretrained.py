@@ -60,9 +60,9 @@ def load_encoder(
   path = pathlib.Path(weights).expanduser()
   if not path.is_file():
     raise FileNotFoundError(
-      f"config.model.encoder_weights names {path}, which is not a file. It "
-      'can be a file, "original", "random", or "" for the file of the '
-      f"encoder {name} on this machine or the Hugging Face Hub."
+      f"`encoder_weights` names {path}, which is not a file. It can be a file, "
+      f'"original", "random", or "" for the file of the encoder {name} on this '
+      "machine or the Hugging Face Hub."
     )
   state = _read_state(path, abstract_state)
   return EncoderWeights(state, files.file_sha256(path))
@@ -79,8 +79,8 @@ def _load_by_name(
     state = _read_state(file.path, abstract_state)
   except ValueError as error:
     raise ValueError(
-      f"{error}\n{file.path} is kept as the encoder {name}: delete it to have "
-      "it fetched again."
+      f"{error}\n{file.path} is stored as the weights of the encoder {name}: "
+      "delete it to have it fetched again."
     ) from error
   return EncoderWeights(state, file.sha256)
 
@@ -114,9 +114,9 @@ def import_file(
   """
   if sources.bundled(name):
     raise ValueError(
-      f"The encoder {name} comes with this package; another file can be "
-      "passed by --config.model.encoder_weights=FILE with the name of its "
-      "size, e.g. dinov2_vit_tiny_14."
+      f"The encoder {name} comes with this package and cannot be replaced. To "
+      "use another file, set `encoder_weights`=FILE, and `encoder` to the name "
+      "of its size, such as dinov2_vit_tiny_14."
     )
   if not path.is_file():
     raise FileNotFoundError(f"{path} is not a file; nothing was imported.")

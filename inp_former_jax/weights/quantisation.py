@@ -55,7 +55,7 @@ def dequantise(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
       continue
     whole = name.removesuffix(SCALE_SUFFIX)
     if whole not in result or result[whole].dtype != np.int8:
-      raise ValueError(f"{name} is there, but {whole} is no int8 array")
+      raise ValueError(f"it holds {name}, but {whole} is not an int8 array")
     try:
       result[whole] = result[whole].astype(np.float32) * scale
     except ValueError as error:

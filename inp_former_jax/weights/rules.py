@@ -38,7 +38,7 @@ class Rule:
   axis: int = -1
 
 
-_REMEDY = "Check that config.model.encoder names the variant the file holds."
+_REMEDY = "Check that `encoder` names the variant that the file holds."
 
 
 class ConversionError(ValueError):
@@ -124,9 +124,10 @@ def convert(
   problems += _compare(found, origin, _slots(expected, joined), unknown)
   if problems:
     listing = "\n  ".join(problems)
+    plural = "" if len(problems) == 1 else "es"
     raise ConversionError(
       f"{source} does not fit the model asked for; "
-      f"{len(problems)} mismatches:\n  {listing}\n{remedy}"
+      f"{len(problems)} mismatch{plural}:\n  {listing}\n{remedy}"
     )
   return {path: _join(found, path, joined.get(path)) for path in expected}
 

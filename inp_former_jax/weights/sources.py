@@ -60,16 +60,15 @@ def published(name: str) -> EncoderSpec:
   spec = get_encoder(name)
   if spec.bundled_file:
     raise FileNotFoundError(
-      f"The encoder {name} comes with this package and from nowhere else: "
-      'leave config.model.encoder_weights empty ("").'
+      f"The encoder {name} comes with this package and has no other source: "
+      'leave `encoder_weights` empty ("").'
     )
   if not spec.is_published:
     names = [s.name for s in ENCODERS.values() if s.is_published]
     raise FileNotFoundError(
-      f"The encoder {name} has no published weights; those of "
-      f"{', '.join(names)} have. Pass a file: "
-      "--config.model.encoder_weights=FILE, or train on a random encoder, "
-      "which serves tests only: --config.model.encoder_weights=random."
+      f"The encoder {name} has no published weights; the encoders "
+      f"{', '.join(names)} have. Pass a file, `encoder_weights`=FILE, or, for "
+      "tests only, train on a random encoder, `encoder_weights`=random."
     )
   return spec
 
@@ -100,8 +99,8 @@ def bundled(name: str) -> EncoderFile | None:
   sha256 = files.file_sha256(path)
   if sha256 != shipped:
     raise checksums.ChangedFileError(
-      f"{path} has changed: its sha256 is {sha256}, shipped was {shipped}. "
-      "Install inp-former-jax again."
+      f"{path} has changed: its sha256 is {sha256}, but the file shipped had "
+      f"{shipped}. Install inp-former-jax again."
     )
   return EncoderFile(path, sha256)
 
@@ -207,11 +206,11 @@ def _remedy(name: str, url: str, error: Exception) -> str:
   )
   return (
     f"The weights of the encoder {name} are not on this machine. {found}\n"
-    "Try again with a connection, or fetch by hand one of\n"
+    "Try again with a connection, or fetch one of these by hand\n"
     f"{listing}\n"
     f"and import it: {_COMMAND} import {name} FILE\n"
-    "or pass its path: --config.model.encoder_weights=FILE. A random "
-    "encoder serves tests only: --config.model.encoder_weights=random."
+    "or pass its path: `encoder_weights`=FILE. For tests only, a random "
+    "encoder will do: `encoder_weights`=random."
   )
 
 
@@ -260,8 +259,8 @@ def _verify_hub_file(name: str, path: str) -> EncoderFile:
   sha256 = files.file_sha256(file)
   if sha256 != file.name:
     raise checksums.ChangedFileError(
-      f"{link} has changed: its sha256 is {sha256}, on the Hugging Face Hub "
-      f"it is {file.name}. Delete {file} to have it fetched again."
+      f"{link} has changed: its sha256 is {sha256}, but on the Hugging Face "
+      f"Hub it is {file.name}. Delete {file} to have it fetched again."
     )
   return EncoderFile(link, sha256)
 
@@ -272,7 +271,7 @@ def _fetch_original(name: str) -> EncoderFile:
     raise ImportError(
       f"{published(name).url} is a PyTorch file; reading it needs PyTorch: "
       "pip install 'inp-former-jax[convert]'. The file of the Hugging Face "
-      'Hub needs nothing more: --config.model.encoder_weights="".'
+      'Hub does not need it: `encoder_weights`="".'
     )
   spec = published(name)
   record = download.download_file(
@@ -302,8 +301,8 @@ def import_into_cache(
   present = _cached_paths(name)
   if present and not replace:
     raise FileExistsError(
-      f"The cache has weights of the encoder {name} already: {present[0]}. "
-      "Say --replace to use the file given instead."
+      f"The cache already has weights of the encoder {name}: {present[0]}. "
+      "Pass --replace to replace them by the given file."
     )
   suffix = ".pth" if file.suffix.lower() == ".pt" else file.suffix.lower()
   target = cache_folder() / (name + suffix)
