@@ -1,15 +1,15 @@
 """Distils an encoder into a smaller one of the same family.
 
-The student learns the two target groups of a teacher (means of e0..e3 and of
-e4..e7) on views of any images. The workdir gets
+The student learns the two target groups of a teacher (the means of e0..e3 and
+of e4..e7) on views of any images. The workdir gets
 
-  targets/               views, and the teacher's answers, computed once
+  targets/               views and the teacher's groups, computed once
   checkpoints/, log.jsonl, tensorboard/
   student.safetensors    the student, for --config.model.encoder_weights=FILE
   student_int8.npz       the same in 8 bits
-  report.json            held-out R2, and what decided it
+  report.json            held-out R2, and the settings of the run
 
-The last three are written anew at every evaluation.
+Every evaluation replaces the last three.
 """
 
 import functools
@@ -62,22 +62,26 @@ INITIAL = ("teacher", "random")
 
 
 def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
-  """Distils, or goes on distilling.
+  """Distils an encoder, resuming the run if it was interrupted.
 
   Args:
-    config: As `configs/distill.py` describes it.
-    workdir: Folder for everything; a run that was stopped goes on when it is
-      started again with the same config and workdir.
+    config: The config, as `configs/distill.py` describes it.
+    workdir: Folder for everything the run writes. An interrupted run resumes
+      when it is started again with the same config and workdir.
 
   Returns:
-    Held-out R2: source of the views, or "all" -> group -> R2.
+    The held-out R2 by source of the views (or "all" for all of them), then by
+    group.
 
   Raises:
-    DataError: A folder or a file of the images; named.
-    CheckpointError: The workdir, or a checkpoint of another run.
-    FileNotFoundError, ValueError: The teacher's weights, or a field.
+    DataError: If a folder or a file of the images cannot be used; the error
+      names it.
+    CheckpointError: If the workdir cannot be used, or holds targets or
+      checkpoints of another run.
+    FileNotFoundError, ValueError: If the teacher's or the initial student's
+      weights cannot be found or read, or if a field of the config is wrong.
   """
-  # 1. Views, and the teacher's answers, computed once.
+  # 1. Views, and the teacher's groups, computed once.
   _check(config)
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   mesh = sharding.make_mesh(**config.mesh)
@@ -92,7 +96,7 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
   )
   statistics = targets[TRAIN].statistics()
 
-  # 2. Student, optimizer, and the compiled functions.
+  # 2. Student, optimizer and compiled functions.
   total_steps = experiment.num_steps(config, len(targets[TRAIN]))
   build = functools.partial(_build, config, teacher.encoder.variant.width)
   graphdef, abstract = nnx.split(nnx.eval_shape(build))
@@ -156,7 +160,7 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
     )
     del teacher
 
-    # 4. The loop; every evaluation leaves a student.
+    # 4. The loop; every evaluation writes the student.
     log = experiment.training_log(config, workdir, schedule, start, total_steps)
     with log:
       hooks = loop.Hooks(
@@ -190,7 +194,7 @@ def _check(config: ConfigDict) -> None:
   if initial not in INITIAL and not pathlib.Path(initial).is_file():
     raise ValueError(
       f"config.student.initial is {initial!r}; it can be "
-      f"{' or '.join(INITIAL)}, or the file of a student to go on from."
+      f"{' or '.join(INITIAL)}, or the file of a student to start from."
     )
 
 
@@ -224,7 +228,7 @@ def _initialise(
   targets: CachedTargets,
   statistics: tuple[np.ndarray, np.ndarray],
 ) -> None:
-  """Encoder as `config.student.initial` says; heads by least squares."""
+  """Sets the encoder by `config.student.initial`, then fits the heads to it."""
   count = min(config.views.calibration, len(targets))
   items = [targets[i] for i in range(count)]
   images = transforms.normalise(np.stack([item["image"] for item in items]))

@@ -1,1 +1,1 @@
-"""Weights from and to other frameworks, and their verification."""
+"""Converts weights from and to other frameworks, and verifies them."""

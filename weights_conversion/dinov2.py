@@ -1,9 +1,9 @@
-"""Converts a DINOv2 encoder from another file.
+"""Converts the file of a DINOv2 encoder to facebookresearch/dinov2 names.
 
 python -m weights_conversion.dinov2 SRC OUT
 
-SRC has the names of facebookresearch/dinov2 or of Hugging Face transformers,
-OUT gets those of facebookresearch/dinov2 and every array of the encoder.
+SRC has the names of facebookresearch/dinov2 or of Hugging Face transformers.
+OUT gets every array of the encoder, with the names of facebookresearch/dinov2.
 """
 
 import argparse
@@ -23,21 +23,24 @@ def convert_file(source: pathlib.Path, target: pathlib.Path) -> EncoderSizes:
   """Rewrites an encoder's file with facebookresearch/dinov2 names.
 
   Args:
-    source: `.npz`, `.safetensors`, `.pth` or `.pt`, of either naming.
-    target: Its suffix decides the format.
+    source: The file to read, `.npz`, `.safetensors`, `.pth` or `.pt`, in
+      either naming scheme.
+    target: The file to write, whose suffix decides the format.
 
   Returns:
-    Sizes of the encoder.
+    The sizes of the encoder.
 
   Raises:
-    ValueError: The file cannot be read or is no encoder, or the target is
-      the source or has no such suffix.
-    OSError: A file does not exist or cannot be written.
-    ImportError: A PyTorch file without PyTorch.
+    ValueError: If the source cannot be read or holds no encoder, or if the
+      target is the source or has an unknown suffix.
+    OSError: If the source does not exist or the target cannot be written.
+    ImportError: If a file is of PyTorch and PyTorch is not installed.
   """
   files.check_suffix(target)
   if target.exists() and target.samefile(source):
-    raise ValueError(f"{target} is the file to read; name another to write.")
+    raise ValueError(
+      f"{target} is the file to read. Name another file to write to."
+    )
   arrays = facebookresearch_arrays(files.read_arrays(source), source)
   files.write_arrays(target, arrays)
   shapes = {name: value.shape for name, value in arrays.items()}
@@ -45,7 +48,14 @@ def convert_file(source: pathlib.Path, target: pathlib.Path) -> EncoderSizes:
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Command line; returns the exit code."""
+  """Runs the command.
+
+  Args:
+    argv: Arguments of the command line; by default the process's.
+
+  Returns:
+    The exit code.
+  """
   parser = argparse.ArgumentParser(
     prog="python -m weights_conversion.dinov2",
     description="Converts a DINOv2 encoder to facebookresearch/dinov2 names.",

@@ -3,7 +3,7 @@
 python -m weights_conversion.distill --config=configs/distill.py \
   --workdir=DIR --config.teacher.weights=FILE --config.views.folders="('DIR',)"
 
-`inp_former_jax.distill` says what the workdir gets.
+`inp_former_jax.distill` describes the files that the workdir gets.
 """
 
 from absl import flags
@@ -13,7 +13,7 @@ from inp_former_jax.distill import distill
 
 
 def main(argv: list[str]) -> None:
-  """Hands the flags over."""
+  """Passes the flags to the job."""
   command_line.start(argv)
   command_line.call(distill, _CONFIG.value, _WORKDIR.value)
 

@@ -1,4 +1,4 @@
-"""Official INP-Former checkpoints: names, sizes, and the rules for both."""
+"""Official INP-Former checkpoints: names, sizes and rules to convert them."""
 
 import dataclasses
 import re
@@ -30,13 +30,14 @@ _INVERSES: dict[Transform, Transform] = {
 
 
 def model_rules(num_blocks: int) -> list[Rule]:
-  """Rule table for a whole INP-Former checkpoint.
+  """Returns the rule table for a whole INP-Former checkpoint.
 
   Args:
-    num_blocks: Encoder blocks of the model; later ones are not needed.
+    num_blocks: Number of encoder blocks of the model; later blocks of the
+      checkpoint are ignored.
 
   Returns:
-    Rules to the state of an `INPFormer`.
+    Rules that lead to the state of an `INPFormer`.
   """
   encoder = [
     dataclasses.replace(
@@ -50,7 +51,7 @@ def model_rules(num_blocks: int) -> list[Rule]:
 
 
 def trainable_rules() -> list[Rule]:
-  """Rule table for the trainable part alone."""
+  """Returns the rule table for the trainable part alone."""
   return [
     Rule(r"prototype_token(?:\.0)?", "prototypes", add_batch_axis),
     *_linear(r"bottleneck\.0\.(fc[12])", r"bottleneck/\1"),
@@ -60,7 +61,7 @@ def trainable_rules() -> list[Rule]:
 
 
 def _block_rules(prefix: str, target: str) -> list[Rule]:
-  """Rules of a trainable block; the prefix has one group, used in target."""
+  """Returns the rules of a block; its target uses the prefix's one group."""
   return [
     Rule(prefix + r"norm([12])\.weight", target + r"/norm\2/scale"),
     Rule(prefix + r"norm([12])\.bias", target + r"/norm\2/bias"),
@@ -79,13 +80,13 @@ def _linear(pattern: str, target: str) -> list[Rule]:
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-  """What an official checkpoint holds, read off its shapes.
+  """Architecture of an official checkpoint, as its shapes show it.
 
   Attributes:
     variant: Size of the encoder.
-    name: The encoder's name; None for a size that has none.
-    num_registers: Register tokens of the encoder.
-    num_prototypes: INPs.
+    name: The encoder's name; None if no known encoder has this size.
+    num_registers: Number of register tokens of the encoder.
+    num_prototypes: Number of INPs.
   """
 
   variant: vit.Variant
@@ -97,25 +98,26 @@ class Architecture:
 def read_architecture(
   shapes: Mapping[str, tuple[int, ...]], source: object
 ) -> Architecture:
-  """Reads the sizes of an official INP-Former checkpoint.
+  """Reads the architecture of an official INP-Former checkpoint.
 
   Args:
-    shapes: Key -> shape of every array.
-    source: What it is (its file), for the error.
+    shapes: The shape of every array, by key.
+    source: The checkpoint's file, or what else the error should call it.
 
   Returns:
     The architecture.
 
   Raises:
-    ValueError: It is no INP-Former checkpoint, or one of unknown depth.
+    ValueError: If the arrays are no INP-Former checkpoint, or if the depth of
+      its encoder is unknown.
   """
   prototypes = shapes.get("prototype_token", shapes.get("prototype_token.0"))
   scales = shapes.get("decoder.0.attn.learn_scale")
   token = shapes.get("encoder.cls_token")
   if prototypes is None or scales is None or token is None:
     raise ValueError(
-      f"{source} is no INP-Former checkpoint: it must hold prototype_token, "
-      "encoder.cls_token and decoder.0.attn.learn_scale, and holds "
+      f"{source} is not an INP-Former checkpoint: expected prototype_token, "
+      "encoder.cls_token and decoder.0.attn.learn_scale, but it holds "
       f"{', '.join(list(shapes)[:3])}, ..."
     )
   depth = sum(
@@ -125,7 +127,7 @@ def read_architecture(
   targets = {v.depth: v.target_blocks for v in vit.VARIANTS.values()}
   if depth not in targets:
     raise ValueError(
-      f"{source} has an encoder of {depth} blocks; known are "
+      f"{source} has an encoder of {depth} blocks; expected one of "
       f"{', '.join(map(str, targets))}."
     )
   variant = vit.Variant(token[-1], depth, int(np.prod(scales)), targets[depth])
@@ -139,21 +141,22 @@ def read_architecture(
 def array_shapes(
   arrays: Mapping[str, np.ndarray],
 ) -> dict[str, tuple[int, ...]]:
-  """Key -> shape of every array."""
+  """Returns the shape of every array, by key."""
   return {key: value.shape for key, value in arrays.items()}
 
 
 def abstract_model(
   architecture: Architecture, dtype: jax.typing.DTypeLike = jnp.float32
 ):
-  """The model of an architecture, without memory.
+  """Builds an abstract model, which takes no memory.
 
   Args:
-    architecture: Its sizes.
+    architecture: Architecture of the model.
     dtype: Compute dtype.
 
   Returns:
-    Graph definition, abstract trainable state, abstract frozen state.
+    The graph definition, the abstract trainable state and the abstract frozen
+    state.
   """
   return inp_former.split(
     nnx.eval_shape(
@@ -176,15 +179,16 @@ def load_model(
   """Builds an INPFormer with the weights of an official checkpoint.
 
   Args:
-    arrays: The checkpoint, key -> array.
-    source: What it is (its file), for the error.
+    arrays: The arrays of the checkpoint, by key.
+    source: The checkpoint's file, or what else the error should call it.
     dtype: Compute dtype.
 
   Returns:
     The model.
 
   Raises:
-    ValueError: It does not fit; every mismatch is named.
+    ValueError: If the checkpoint does not fit the model; every mismatch is
+      named.
   """
   architecture = read_architecture(array_shapes(arrays), source)
   graphdef, trainable, frozen = abstract_model(architecture, dtype)
@@ -194,13 +198,13 @@ def load_model(
 
 
 def trainable_to_torch(trainable: nnx.State) -> dict[str, np.ndarray]:
-  """The trainable part with the original's names, shapes and order.
+  """Converts the trainable part to the original's names, shapes and order.
 
   Args:
     trainable: Trainable state of an INPFormer with INPs.
 
   Returns:
-    Key -> float32 array, without the encoder.
+    The float32 arrays by key, without the encoder's.
   """
   ours = {
     "/".join(map(str, path)): np.asarray(variable.get_value())
@@ -216,22 +220,22 @@ def trainable_to_torch(trainable: nnx.State) -> dict[str, np.ndarray]:
 
 
 def _way_back(name: str, table: list[Rule]) -> tuple[str, Transform]:
-  """Path of a key in our state, and the inverse of its rule's transform."""
+  """Returns a key's path in our state, and its rule's inverse transform."""
   ((rule, match),) = [
     (r, m) for r in table if (m := re.fullmatch(r.pattern, name))
   ]
-  assert rule.target is not None  # everything that is trained is needed
+  assert rule.target is not None  # every trainable array is needed
   return match.expand(rule.target), _INVERSES[rule.transform]
 
 
 def trainable_names(depth: int) -> list[str]:
-  """The original's names of the trainable part, in its order.
+  """Returns the original's names of the trainable part, in its order.
 
   Args:
-    depth: Decoder blocks.
+    depth: Number of decoder blocks.
 
   Returns:
-    Keys of an official checkpoint, without the encoder's.
+    The keys of an official checkpoint, without the encoder's.
   """
   mlp = ["fc1", "fc2"]
   blocks = ["aggregation.0"] + [f"decoder.{i}" for i in range(depth)]

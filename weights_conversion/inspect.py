@@ -1,4 +1,4 @@
-"""Tells what a file of weights is, without loading its values.
+"""Describes a file of weights, without loading its values.
 
 python -m weights_conversion.inspect FILE
 """
@@ -34,18 +34,18 @@ _PROTOTYPES = re.compile(r"prototype_token(\.0)?")
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-  """What a file of weights is.
+  """The findings about a file of weights.
 
   Attributes:
-    format: Of the file.
-    kind: Of the model.
-    encoder: Sizes of its encoder; None if the kind is unknown.
-    num_prototypes: INPs; None but for an INP-Former checkpoint.
-    num_parameters: Values in all arrays.
-    dtypes: Type of the values -> number of arrays.
+    format: Format of the file.
+    kind: Kind of the model.
+    encoder: Sizes of the model's encoder; None if the kind is unknown.
+    num_prototypes: Number of INPs; None unless the model is an INP-Former.
+    num_parameters: Number of values in all arrays.
+    dtypes: Number of arrays by type of their values.
     keys: Names of the arrays.
-    num_bytes: Size of the file.
-    sha256: Of the file, in hex.
+    num_bytes: Size of the file in bytes.
+    sha256: Checksum of the file, in hex.
   """
 
   format: str
@@ -59,7 +59,7 @@ class Description:
   sha256: str
 
   def lines(self) -> dict[str, str]:
-    """What to print: label -> text."""
+    """Returns the lines to print, as texts by their labels."""
     lines = {"format": self.format, "kind": self.kind}
     if self.encoder is None:
       more = ", ..." if len(self.keys) > 5 else ""
@@ -83,20 +83,21 @@ class Description:
 
 
 def describe(path: pathlib.Path) -> Description:
-  """Tells what a file of weights is.
+  """Describes a file of weights.
 
   Args:
-    path: `.npz`, `.safetensors`, or `.pth` / `.pt` (needs the `convert`
-      extra). Only its headers are parsed; the checksum reads it once through.
+    path: The file: `.npz`, `.safetensors`, or `.pth` / `.pt` (which need the
+      `convert` extra). Only its headers are parsed; the checksum reads it
+      through once.
 
   Returns:
-    The description; the names decide the kind, nothing is said about whether
-    every array is there and of the right shape.
+    The description. The names of the arrays decide the kind of the model;
+    whether every array is there and has the right shape is not checked.
 
   Raises:
-    ValueError: The file cannot be read.
-    OSError: It does not exist or may not be read.
-    ImportError: A PyTorch file without PyTorch.
+    ValueError: If the file cannot be parsed.
+    OSError: If the file does not exist or may not be read.
+    ImportError: If it is a PyTorch file and PyTorch is not installed.
   """
   headers = read_headers(path)
   weights = {k: h for k, h in headers.items() if not k.endswith(SCALE_SUFFIX)}
@@ -122,7 +123,7 @@ def _count_dtypes(headers: Mapping[str, Header]) -> dict[str, int]:
 def _kind(
   shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[str, EncoderSizes | None, int | None]:
-  """Kind of model, sizes of its encoder, number of prototypes."""
+  """Returns kind of model, sizes of its encoder and number of prototypes."""
   prototypes = [s for key, s in shapes.items() if _PROTOTYPES.fullmatch(key)]
   inner = {
     key.removeprefix("encoder."): shape
@@ -144,7 +145,14 @@ def _kind(
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Command line; returns the exit code."""
+  """Runs the command.
+
+  Args:
+    argv: Arguments of the command line; by default the process's.
+
+  Returns:
+    The exit code.
+  """
   parser = argparse.ArgumentParser(
     prog="python -m weights_conversion.inspect",
     description="Tells what a file of weights is, without loading its values.",

@@ -1,1 +1,1 @@
-"""Distillation of an encoder into a smaller one: the parts of `distill.py`."""
+"""Parts of `distill.py`, which distils an encoder into a smaller one."""

@@ -1,4 +1,4 @@
-"""Functions of modules over many images: compiled, some images at a time."""
+"""Runs compiled functions of modules over many images, a chunk at a time."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -16,16 +16,16 @@ _SIZE = 16  # images computed at a time
 def map_chunks(
   function: Callable, modules: Sequence[Any], *arrays: AnyArray
 ) -> np.ndarray:
-  """function(*modules, *arrays), computed in parts of the first axis.
+  """Computes function(*modules, *arrays) in chunks of the first axis.
 
   Args:
-    function: A named function: it is compiled once for modules of the same
-      structure.
-    modules: nnx modules or arrays.
-    *arrays: (B, ...).
+    function: The function to compute. It should be a named one, which is
+      compiled once for all modules of the same structure.
+    modules: The nnx modules or arrays that every chunk gets whole.
+    *arrays: The arrays to cut into chunks, (B, ...).
 
   Returns:
-    (B, ...), on the host.
+    The results of all chunks as one array on the host, (B, ...).
   """
   parts = _chunks(function, modules, arrays, (), _SIZE)
   return np.concatenate([np.asarray(part) for part in parts])
@@ -38,17 +38,18 @@ def sum_chunks(
   static: tuple = (),
   size: int = _SIZE,
 ) -> list[np.ndarray]:
-  """The sums of what a function gives for parts of the first axis.
+  """Sums function(*static, *modules, *arrays) over chunks of the first axis.
 
   Args:
-    function: As above, but called with `static` first; gives a tuple.
-    modules: As above.
-    *arrays: (B, ...).
-    static: Hashable arguments.
-    size: Images at a time.
+    function: The function to compute, which returns a tuple of arrays. It
+      should be a named one, see `map_chunks`.
+    modules: The nnx modules or arrays that every chunk gets whole.
+    *arrays: The arrays to cut into chunks, (B, ...).
+    static: Hashable arguments of the function, which come first.
+    size: Number of images in a chunk.
 
   Returns:
-    float64 arrays.
+    The sum of each array of the tuple over all chunks, float64.
   """
   sums: list[np.ndarray] = []
   for part in _chunks(function, modules, arrays, static, size):

@@ -1,4 +1,4 @@
-"""How much of the teacher a student explains, on views it never saw."""
+"""Measures how much of the teacher a student explains, on held-out views."""
 
 from collections.abc import Callable
 
@@ -13,30 +13,31 @@ from inp_former_jax.distillation.student import standardise
 from inp_former_jax.distillation.targets import CachedTargets
 from inp_former_jax.distillation.views import SOURCES, Views
 
-R2 = dict[str, dict[str, float]]  # "all" or source of the views -> group -> R2
+R2 = dict[str, dict[str, float]]  # by source of the views or "all", then group
 
 
 class ExplainedVariance:
-  """R2 of predictions, per group, added up over batches.
+  """Accumulates the R2 of predictions, per group, over batches.
 
-  R2 = 1 - sum |y - prediction|^2 / sum |y - mean(y)|^2, sums over patches and
-  standardised channels: 1 is a perfect student, 0 one that knows the mean.
+  R2 = 1 - sum |y - prediction|^2 / sum |y - mean(y)|^2, with sums over patches
+  and standardised channels. A perfect student has 1, and a student that knows
+  only the mean has 0.
 
   Attributes:
-    count: Patches seen.
+    count: Number of patches seen.
   """
 
   def __init__(self):
-    """Starts with nothing seen."""
+    """Starts without any patches."""
     self._error = self._sum = self._squares = 0.0
     self.count = 0
 
   def add(self, predicted: np.ndarray, target: np.ndarray) -> None:
-    """Adds views.
+    """Adds a batch of views.
 
     Args:
-      predicted: (B, 2, N, D).
-      target: (B, 2, N, D), standardised.
+      predicted: Predictions, (B, 2, N, D).
+      target: Standardised targets, (B, 2, N, D).
     """
     target = np.asarray(target, np.float64)
     self._error += np.square(predicted - target).sum(axis=(0, 2, 3))
@@ -45,7 +46,7 @@ class ExplainedVariance:
     self.count += target.shape[0] * target.shape[2]
 
   def result(self) -> np.ndarray:
-    """R2 of the two groups, (2,)."""
+    """Returns the R2 of the two groups, (2,)."""
     about_mean = self._squares - np.square(self._sum).sum(-1) / self.count
     return 1 - self._error / about_mean
 
@@ -58,18 +59,19 @@ def make_evaluation(
   mesh: Mesh,
   batch_size: int,
 ) -> Callable[[nnx.State], R2]:
-  """Builds the measurement.
+  """Builds the function that measures a student on held-out views.
 
   Args:
-    graphdef: Of a `Student`.
-    views: The held-out ones; they tell the sources.
-    targets: Of these views.
-    statistics: Mean and deviation of the training targets.
-    mesh: A batch is spread over all its devices.
-    batch_size: Views per batch, over all devices.
+    graphdef: Graph definition of a `Student`.
+    views: The held-out views, which tell their sources.
+    targets: The teacher's targets of these views.
+    statistics: Mean and standard deviation of the training targets.
+    mesh: The devices over which a batch is spread.
+    batch_size: Number of views per batch, over all devices.
 
   Returns:
-    A function: state of the student -> R2 of all views and by source.
+    A function from the student's state to the R2 of all views and of each
+    source.
   """
   mean, deviation = statistics
   batch_sharding = sharding.batch_sharding(mesh)
@@ -101,7 +103,15 @@ def make_evaluation(
 
 
 def format_table(r2: R2, title: str) -> str:
-  """R2 of the groups, a line for each source."""
+  """Formats the R2 of the groups as a table, with a line for each source.
+
+  Args:
+    r2: The R2 by source and group.
+    title: Heading of the table.
+
+  Returns:
+    The lines of the table, joined.
+  """
   lines = [f"{title:<28} group 0  group 1"]
   for name, groups in r2.items():
     values = "  ".join(f"{value:7.4f}" for value in groups.values())

@@ -1,12 +1,13 @@
-"""A first student in closed form: the teacher, made narrower.
+"""Computes an initial student in closed form, as a narrower teacher.
 
-The student's residual stream is the teacher's on its principal components
-(Ashkboos et al., "SliceGPT", 2024, without their rotations between blocks).
-Block by block and in running order, every linear layer of the student is then
-the least-squares fit to what the teacher computes there, given what the
-student itself has computed before: errors do not add up. Queries and keys, and
-values, keep the directions that count in the teacher's attention; the MLP
-keeps the neurons that add most. Training starts near the goal.
+The student's residual stream is the teacher's, projected onto its principal
+components (Ashkboos et al., "SliceGPT", 2024, without their rotations between
+blocks). Block by block, in the order in which they run, every linear layer of
+the student is then fitted by least squares to what the teacher computes there,
+given what the student itself has computed so far, so that errors do not add
+up. Queries, keys and values keep the directions that matter most in the
+teacher's attention; the MLP keeps the neurons that contribute most. Training
+thus starts near its goal.
 
 Letters in shapes: B images, T tokens, C widths, h heads, d width of a head.
 """
@@ -21,7 +22,7 @@ from inp_former_jax.distillation.narrower_attention import (
 )
 from inp_former_jax.models import vit
 
-_RIDGE = 1e-3  # of the mean square of the inputs
+_RIDGE = 1e-3  # as a share of the mean square of the inputs
 
 
 def initialise_from_teacher(
@@ -32,19 +33,21 @@ def initialise_from_teacher(
   """Sets all parameters of a student.
 
   Args:
-    student: The encoder to set; narrower than the teacher.
+    student: The encoder to set, narrower than the teacher.
     teacher: The encoder to imitate.
-    images: (B, H, W, 3), normalised; some hundred thousand patches in all.
+    images: Normalised images, (B, H, W, 3), with some hundred thousand patches
+      in all.
 
   Raises:
-    ValueError: The student is not narrower, or has more heads.
+    ValueError: If the student is not narrower than the teacher, or has more
+      heads.
   """
   small, large = student.variant, teacher.variant
   if small.width >= large.width or small.num_heads > large.num_heads:
     raise ValueError(
       f"A student of width {small.width} with {small.num_heads} heads cannot "
       f"be cut from a teacher of width {large.width} with {large.num_heads}. "
-      "Start it at random: --config.student.initial=random."
+      "Start it at random: `student_initial`=random."
     )
   basis = principal_basis(teacher, images, small.width)
   for name in ("cls_token", "pos_embed"):
@@ -69,13 +72,14 @@ def initialise_from_teacher(
 
 
 class _Streams:
-  """Tokens on their way through student and teacher.
+  """The residual streams of student and teacher at the same place.
 
   Attributes:
-    x: (B, T, C) of the student.
-    goal: (B, T', C') of the teacher.
-    basis: (C', C), from the teacher's stream to the student's.
-    patches: Index of the first patch, of the student and of the teacher.
+    x: Tokens of the student, (B, T, C).
+    goal: Tokens of the teacher, (B, T', C').
+    basis: Matrix from the teacher's stream to the student's, (C', C).
+    patches: Index of the first patch among the student's tokens, and among the
+      teacher's.
   """
 
   def __init__(self, student, teacher, images, basis):
@@ -85,14 +89,15 @@ class _Streams:
     self.patches = (1 + student.num_registers, 1 + teacher.num_registers)
 
   def fit(self, layer, sample, modules, *arrays) -> None:
-    """Sets a linear layer by least squares.
+    """Fits a linear layer by least squares.
 
     Args:
-      layer: The layer.
-      sample: Function (patches, *modules, *chunks of arrays) -> inputs and
-        outputs of the layer, (n, i) and (n, o).
-      modules: As above.
-      *arrays: (B, ...).
+      layer: The layer to set.
+      sample: Function (patches, *modules, *arrays) that returns the layer's
+        inputs, (n, i), and the outputs wanted, (n, o). It is called with
+        chunks of the arrays.
+      modules: Modules or arrays that the function gets whole.
+      *arrays: Arrays that the function gets in chunks, (B, ...).
     """
     moments = sum_chunks(
       _linear_moments, modules, *arrays, static=(sample, self.patches)
@@ -112,7 +117,11 @@ def _set(module, name: str, value: vit.AnyArray) -> None:
 def _sources(
   student: vit.VisionTransformer, teacher: vit.VisionTransformer
 ) -> list[int]:
-  """The teacher's block for each of the student's: target block to target."""
+  """Returns, for each block of the student, the teacher's block to imitate.
+
+  Target blocks imitate target blocks; for the others, the index of the
+  teacher's block is interpolated.
+  """
   here, there = student.variant.target_blocks, teacher.variant.target_blocks
   matched = np.interp(range(len(student.blocks)), (-1, *here), (-1, *there))
   return [int(i) for i in np.round(matched)]
@@ -121,18 +130,18 @@ def _sources(
 def principal_basis(
   teacher: vit.VisionTransformer, images: vit.AnyArray, width: int
 ) -> np.ndarray:
-  """Main directions of the layer-normed residual stream.
+  """Computes the main directions of a layer-normed residual stream.
 
-  They are orthogonal to (1, ..., 1), which layer norm removes, on both sides:
-  the student's layer norm then finds the mean removed already.
+  They are orthogonal to (1, ..., 1), which layer norm removes, on both sides,
+  so that the student's layer norm finds the mean already removed.
 
   Args:
-    teacher: Whose stream.
-    images: (B, H, W, 3), normalised.
-    width: C.
+    teacher: The encoder whose residual stream is analysed.
+    images: Normalised images, (B, H, W, 3).
+    width: Width C of the student.
 
   Returns:
-    (C', C) float32.
+    The basis, (C', C) float32, where C' is the teacher's width.
   """
   x = map_chunks(_embed, (teacher,), images)
   second_moment = 0.0
@@ -159,7 +168,10 @@ def _forward(block, x):
 
 
 def _tokens(x, first_patch: int):
-  """Class token and patches, which all encoders have: (B, T, C) -> (n, C)."""
+  """Returns the class tokens and patches of x (B, T, C) as (n, C).
+
+  All encoders have these tokens, whereas some have no registers.
+  """
   x = jnp.concatenate([x[:, :1], x[:, first_patch:]], axis=1)
   return x.reshape(-1, x.shape[-1])
 
@@ -172,7 +184,10 @@ def _normed_moment(first_patch, x):
 
 
 def _fit_attention(block, source, streams: _Streams) -> None:
-  """Sets norm1, attn and ls1 (as it is: 1), and moves the streams on."""
+  """Sets a block's attention and advances both streams past it.
+
+  norm1 and ls1 keep their initial scales of 1.
+  """
   here, there = streams.patches
   moments = sum_chunks(
     attention_moments, (source,), streams.goal, static=(there,)
@@ -214,7 +229,10 @@ def _proj_sample(patches, block, basis, x, goal):
 
 
 def _fit_mlp(block, source, streams: _Streams) -> None:
-  """Sets norm2, mlp and ls2 (as it is: 1), and moves the streams on."""
+  """Sets a block's MLP and advances both streams past it.
+
+  norm2 and ls2 keep their initial scales of 1.
+  """
   count, total, squares = sum_chunks(_neuron_moments, (source,), streams.goal)
   output = np.asarray(source.mlp.fc2.kernel[...] * source.ls2[...])
   deviation = np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0))
@@ -253,7 +271,7 @@ def _fc2_sample(patches, block, basis, x, goal):
 
 
 def _linear_moments(sample, patches, *arguments):
-  """Count, sums and products of a layer's inputs and outputs."""
+  """Computes count, sums and products of a layer's inputs and outputs."""
   x, y = sample(patches, *arguments)
   return jnp.asarray(len(x)), x.sum(0), y.sum(0), x.T @ x, x.T @ y
 
@@ -269,14 +287,14 @@ def _solve(count, sum_x, sum_y, gram, cross):
 def fit_linear(
   inputs: vit.AnyArray, outputs: vit.AnyArray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Least squares with a slight ridge: outputs = inputs @ kernel + bias.
+  """Fits outputs = inputs @ kernel + bias by least squares with a slight ridge.
 
   Args:
-    inputs: (n, i).
-    outputs: (n, o).
+    inputs: Inputs of the layer, (n, i).
+    outputs: Outputs wanted, (n, o).
 
   Returns:
-    kernel (i, o) and bias (o,), float64.
+    The kernel, (i, o), and the bias, (o,), both float64.
   """
   moments = sum_chunks(_given_moments, (), inputs, outputs, size=1 << 14)
   return _solve(*moments)

@@ -1,4 +1,7 @@
-"""Which directions of queries, keys and values a narrower attention keeps."""
+"""Chooses the directions that a narrower attention keeps.
+
+They are directions of the queries, keys and values of the teacher.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +11,17 @@ from inp_former_jax.models import vit
 
 
 def attention_moments(first_patch: int, block: vit.EncoderBlock, x: jax.Array):
-  """What `narrowing_matrix` needs to know of a block's attention.
+  """Computes the moments of a block's attention for `narrowing_matrix`.
 
   Args:
-    first_patch: Index of the first patch; registers stand before it.
-    block: Of the teacher.
-    x: (B, T, C), its input.
+    first_patch: Index of the first patch; the registers precede it.
+    block: A block of the teacher.
+    x: Input of the block, (B, T, C).
 
   Returns:
-    Number of tokens; sums over tokens of q q^T, k k^T, v v^T and a a^T
-    (a = what a head gives), each (h, d, d); sums of k, v and a, (h, d).
+    The number of tokens; the sums over tokens of q q^T, k k^T, v v^T and
+    a a^T, where a is the output of a head, each (h, d, d); and the sums of k,
+    v and a, each (h, d).
   """
   attention = block.attn
   qkv = attention.qkv(block.norm1(x))
@@ -36,25 +40,27 @@ def attention_moments(first_patch: int, block: vit.EncoderBlock, x: jax.Array):
 def narrowing_matrix(
   block: vit.EncoderBlock, moments, num_heads: int, width: int
 ) -> np.ndarray:
-  """From the teacher's queries, keys and values to those of a student.
+  """Computes the matrix that narrows the teacher's attention to a student's.
 
-  Per head, with L L^T the second moments: the best
-  approximation of q k^T in few dimensions is the truncated SVD of Lq^T Lk; of
-  v with its part of the output projection W, that of Lv^T W.
+  Let L L^T be a head's second moments. The best approximation of q k^T in few
+  dimensions is then the truncated SVD of Lq^T Lk, and that of v with its part
+  W of the output projection is the truncated SVD of Lv^T W.
 
   Args:
-    block: Of the teacher.
-    moments: As `attention_moments` gives them, summed.
-    num_heads: Of the student: the heads that add most are kept.
-    width: C of the student.
+    block: A block of the teacher.
+    moments: The results of `attention_moments`, summed over all images.
+    num_heads: Number of heads of the student; the heads that contribute most
+      are kept.
+    width: Width C of the student.
 
   Returns:
-    (3 C', 3 C): the student's qkv is to be the teacher's times this.
+    The matrix, (3 C', 3 C) float32, by which the teacher's qkv is multiplied
+    to get the student's.
   """
   count, *moments = moments
   qq, kk, vv, aa, k, v, a = (m / count for m in moments)
-  # A constant added to all keys changes no softmax, and one added to all
-  # values is a bias of the output.
+  # The means need not be kept: a constant added to all keys changes no
+  # softmax, and one added to all values is a bias of the output.
   kk, vv, aa = (
     m - np.einsum("hi,hj->hij", mean, mean)
     for m, mean in ((kk, k), (vv, v), (aa, a))
@@ -86,9 +92,9 @@ def narrowing_matrix(
 
 
 def _factor(moment: np.ndarray) -> np.ndarray:
-  """L with L L^T = moment, whose smallest eigenvalues are raised.
+  """Returns L with L L^T = moment, after raising the smallest eigenvalues.
 
-  Rounding may have left some of them below 0.
+  Rounding may have made some of them negative.
   """
   values, vectors = np.linalg.eigh(moment)
   return vectors * np.sqrt(np.maximum(values, 1e-4 * values.mean()))

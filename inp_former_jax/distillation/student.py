@@ -1,4 +1,4 @@
-"""The student while it learns: an encoder with a linear head per group."""
+"""The student during distillation: an encoder with a linear head per group."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,14 +18,23 @@ from inp_former_jax.training.train_step import State
 
 ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
 
-# Letters in shapes: B batch, N patches, C width of the student, D that of the
-# teacher. The two groups are the means of e0..e3 and of e4..e7.
+# Letters in shapes: B batch, N patches, S side of an image in pixels, C width
+# of the student, D width of the teacher. The two groups are the means of e0..e3
+# and of e4..e7.
 
 
 def encoder_groups(
   encoder: vit.VisionTransformer, images: vit.AnyArray
 ) -> jax.Array:
-  """Normalised images (B, S, S, 3) -> groups (B, 2, N, C), float32."""
+  """Computes the target groups of an encoder.
+
+  Args:
+    encoder: An encoder of width C.
+    images: Normalised images, (B, S, S, 3).
+
+  Returns:
+    The two groups, (B, 2, N, C) float32.
+  """
   features = encoder.target_features(images)
   half = len(features) // 2
   return jnp.stack(
@@ -34,9 +43,10 @@ def encoder_groups(
 
 
 class Student(nnx.Module):
-  """Encoder, and per group a layer norm and a linear map to the teacher's.
+  """An encoder with heads that predict the groups of a teacher.
 
-  The heads are dropped after the distillation.
+  The head of a group is a layer norm and a linear map. The heads are dropped
+  after the distillation.
   """
 
   def __init__(
@@ -45,8 +55,8 @@ class Student(nnx.Module):
     """Puts heads on an encoder.
 
     Args:
-      encoder: The student proper.
-      teacher_width: D.
+      encoder: The encoder that learns.
+      teacher_width: Width D of the teacher.
       rngs: Source of the heads' initial values.
     """
     self.encoder = encoder
@@ -56,18 +66,25 @@ class Student(nnx.Module):
     )
 
   def __call__(self, images: vit.AnyArray) -> jax.Array:
-    """(B, S, S, 3), normalised -> standardised targets (B, 2, N, D)."""
+    """Predicts the standardised targets of images.
+
+    Args:
+      images: Normalised images, (B, S, S, 3).
+
+    Returns:
+      The predictions, (B, 2, N, D).
+    """
     groups = _layer_norm(encoder_groups(self.encoder, images))
     return jnp.stack(
       [head(groups[:, i]) for i, head in enumerate(self.heads)], axis=1
     )
 
   def fit_heads(self, images: vit.AnyArray, targets: jax.Array) -> None:
-    """Sets the heads by least squares, the encoder being as it is.
+    """Fits the heads by least squares, and leaves the encoder unchanged.
 
     Args:
-      images: (B, S, S, 3), normalised.
-      targets: (B, 2, N, D), standardised.
+      images: Normalised images, (B, S, S, 3).
+      targets: Standardised targets of the images, (B, 2, N, D).
     """
     groups = map_chunks(_normed_groups, (self.encoder,), images)
     for i, head in enumerate(self.heads):
@@ -75,7 +92,7 @@ class Student(nnx.Module):
         groups[:, i].reshape(-1, groups.shape[-1]),
         targets[:, i].reshape(-1, targets.shape[-1]),
       )
-      assert head.bias is not None  # a head is built with one
+      assert head.bias is not None  # heads are built with a bias
       head.kernel[...] = jnp.asarray(kernel, jnp.float32)
       head.bias[...] = jnp.asarray(bias, jnp.float32)
 
@@ -93,7 +110,16 @@ def _layer_norm(x: jax.Array) -> jax.Array:
 def standardise(
   groups: ArrayT, mean: np.ndarray, deviation: np.ndarray
 ) -> ArrayT:
-  """(B, 2, N, D) of any float type -> float32, mean 0 and variance 1."""
+  """Standardises groups to mean 0 and variance 1.
+
+  Args:
+    groups: The groups, (B, 2, N, D), of any float type.
+    mean: Mean of each channel, (2, 1, D).
+    deviation: Standard deviation of each channel, (2, 1, D).
+
+  Returns:
+    The standardised groups, float32.
+  """
   return (groups.astype(jnp.float32) - mean) / deviation
 
 
@@ -103,20 +129,23 @@ def make_distill_step(
   mean: np.ndarray,
   deviation: np.ndarray,
 ) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
-  """Builds one step: smooth L1 between prediction and standardised target.
+  """Builds the training step of the distillation.
 
-  Without the standardisation the mean that all patches share would be all
-  that a student learns: it makes up most of a cosine similarity.
+  The loss is the smooth L1 between prediction and standardised target. Without
+  the standardisation, the student would learn only the mean that all patches
+  share, which makes up most of a cosine similarity.
 
   Args:
-    graphdef: Of a `Student`.
-    optimizer: Its update takes the parameters.
-    mean: (2, 1, D) of the teacher's groups.
-    deviation: (2, 1, D) of the same.
+    graphdef: Graph definition of a `Student`.
+    optimizer: The optimizer, whose update gets the parameters.
+    mean: Mean of each channel of the teacher's groups, (2, 1, D).
+    deviation: Standard deviation of each channel of the teacher's groups,
+      (2, 1, D).
 
   Returns:
-    A function (state, images uint8 (B, S, S, 3), groups (B, 2, N, D)) ->
-    (state, metrics), to be jitted with its state donated.
+    A function (state, images, groups) -> (state, metrics), to be jitted with
+    its state donated. The images are uint8 (B, S, S, 3), the groups
+    (B, 2, N, D).
   """
 
   def loss_fn(trainable, images, groups):

@@ -1,4 +1,4 @@
-"""What the teacher says of every view: computed once, kept on disk."""
+"""The teacher's groups for every view, computed once and kept on disk."""
 
 import dataclasses
 import json
@@ -17,10 +17,12 @@ _IMAGES, _GROUPS, _RECORD = "images.npy", "groups.npy", "record.json"
 
 @dataclasses.dataclass(frozen=True)
 class CachedTargets:
-  """Random access to views and the teacher's groups; workers may share it.
+  """Random access to views and the teacher's groups for them.
+
+  Several worker processes may use the same instance.
 
   Attributes:
-    folder: Where the arrays lie.
+    folder: Folder of the arrays.
     count: Number of views.
   """
 
@@ -32,8 +34,16 @@ class CachedTargets:
     return self.count
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    """dict(image=(S, S, 3) uint8, groups=(2, N, C) float16) of a view."""
-    # Opened at each access: a memory map is pickled with all it maps.
+    """Returns the `image` and the `groups` of a view.
+
+    Args:
+      index: Index of the view, in [0, count).
+
+    Returns:
+      A dict of `image`, (S, S, 3) uint8, and `groups`, (2, N, C) float16.
+    """
+    # The files are opened at each access, because pickling a memory map would
+    # copy all its content.
     images, groups = self._open("r")
     return {
       "image": np.array(images[index]),
@@ -45,7 +55,11 @@ class CachedTargets:
     return images, np.load(self.folder / _GROUPS, mmap_mode=mode)
 
   def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation per group and channel, (2, 1, C) each."""
+    """Computes mean and standard deviation per group and channel.
+
+    Returns:
+      The means and the standard deviations, each (2, 1, C) float32.
+    """
     _, groups = self._open("r")
     _, num_groups, _, channels = groups.shape
     total, squares = np.zeros((2, num_groups, channels))
@@ -73,24 +87,25 @@ def compute_targets(
   shapes: tuple[tuple[int, ...], tuple[int, ...]],
   report: Callable[[int], None],
 ) -> CachedTargets:
-  """Computes what is not there yet; goes on where it was stopped.
+  """Computes the targets of a split, resuming an interrupted computation.
 
   Args:
-    views: All views of a split.
-    teacher: (B, S, S, 3) uint8 -> groups (B, 2, N, C), B as below.
-    folder: Where the arrays go.
-    identity: What decides the views and the targets, fit for JSON.
-    batch_size: Views per call of the teacher.
-    shapes: Of a view and of its groups.
-    report: Called with the number of views done.
+    views: All views of the split.
+    teacher: Function from views, (B, S, S, 3) uint8, to the teacher's groups,
+      (B, 2, N, C), where B is `batch_size`.
+    folder: Folder for the arrays.
+    identity: Everything that decides the views and the targets, fit for JSON.
+    batch_size: Number of views per call of the teacher.
+    shapes: Shape of a view, and shape of its groups.
+    report: Function called with the number of views done so far.
 
   Returns:
     The targets.
 
   Raises:
-    CheckpointError: The folder holds targets of other views or another
+    CheckpointError: If the folder holds targets of other views or of another
       teacher.
-    DataError: An image cannot be read.
+    DataError: If an image cannot be read.
   """
   folder.mkdir(parents=True, exist_ok=True)
   done = _read_progress(folder, identity)

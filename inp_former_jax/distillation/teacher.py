@@ -1,4 +1,4 @@
-"""The teacher, and its answers for all views."""
+"""Loads the teacher and computes its groups for all views."""
 
 import dataclasses
 import functools
@@ -24,11 +24,11 @@ from inp_former_jax.weights.encoders import get_encoder
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-  """An encoder with its weights.
+  """An encoder with its weights, to learn from.
 
   Attributes:
-    encoder: On the default device.
-    sha256: Of its file.
+    encoder: The encoder, on the default device.
+    sha256: Checksum of the weights' file, in hex.
   """
 
   encoder: vit.VisionTransformer
@@ -40,14 +40,21 @@ def load_teacher(name: str, weights: str) -> Teacher:
 
   Args:
     name: The encoder's name, a key of `encoders.ENCODERS`.
-    weights: Source of its weights, see `pretrained.load_encoder`.
+    weights: Source of the encoder's weights, see `pretrained.load_encoder`.
+
+  Returns:
+    The teacher.
 
   Raises:
-    FileNotFoundError, ValueError: If the weights cannot be found or read, see
-      `pretrained.load_encoder`; or they are random, which teaches nothing.
+    FileNotFoundError, ValueError: If the weights cannot be found or read (see
+      `pretrained.load_encoder`), or are random, which teaches nothing.
   """
   if weights == pretrained.RANDOM:
-    raise ValueError("config.teacher.weights is random: nothing to learn.")
+    raise ValueError(
+      f"`teacher_weights` is {weights!r}, but from a random encoder there is "
+      'nothing to learn. Name a file, or leave it empty ("") for the published '
+      f"weights of {name}."
+    )
   spec = get_encoder(name)
   graphdef, abstract = nnx.split(
     nnx.eval_shape(
@@ -69,21 +76,21 @@ def prepare_targets(
   *,
   batch_size: int,
 ) -> dict[str, CachedTargets]:
-  """Computes the teacher's answers for all views, once.
+  """Computes the teacher's groups for all views, unless they are there.
 
   Args:
-    teacher: The encoder that answers.
-    views: Name of a split -> its views.
-    mesh: A batch is spread over all its devices.
-    workdir: The answers go to its folder `targets`.
-    batch_size: Views per batch, over all devices.
+    teacher: The teacher.
+    views: The views of each split, by name of the split.
+    mesh: The devices over which a batch is spread.
+    workdir: Folder of the run, whose folder `targets` gets the groups.
+    batch_size: Number of views per batch, over all devices.
 
   Returns:
-    Name of a split -> the answers to its views.
+    The targets of each split, by name of the split.
 
   Raises:
-    CheckpointError: If there is too little space, or answers of another run
-      are there.
+    CheckpointError: If there is too little space, or if the workdir holds
+      targets of other views or of another teacher.
     DataError: If an image cannot be read.
   """
   variant = teacher.encoder.variant
@@ -117,7 +124,7 @@ def prepare_targets(
 def _make_ask(
   encoder: vit.VisionTransformer, mesh: Mesh
 ) -> Callable[[np.ndarray], np.ndarray]:
-  """A function: images uint8 (B, S, S, 3) -> the encoder's groups."""
+  """Builds a function from images, (B, S, S, 3) uint8, to their groups."""
   graphdef, state = nnx.split(encoder)
   batch_sharding = sharding.batch_sharding(mesh)
 

@@ -1,22 +1,22 @@
-"""Generated textures: surfaces of no particular thing, drawn from a seed."""
+"""Generates textures, surfaces of no particular material, from a seed."""
 
 from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage, spatial
 
-Field = np.ndarray  # (S, S) float, of any range
+Field = np.ndarray  # (S, S) float values of any range
 
 
 def make_texture(rng: np.random.Generator, size: int) -> np.ndarray:
-  """Draws a texture: one or two patterns in a palette, light and grain.
+  """Draws a texture of one or two patterns, a palette, light and grain.
 
   Args:
-    rng: Decides everything.
-    size: Side in pixels, 32 or more.
+    rng: Source of all random choices.
+    size: Side of the texture in pixels, at least 32.
 
   Returns:
-    (size, size, 3) uint8.
+    The image, (size, size, 3) uint8, RGB.
   """
   pattern = _unit(_draw(rng, size))
   if rng.random() < 0.5:
@@ -39,7 +39,7 @@ def _unit(field: Field) -> Field:
 
 
 def _coloured(pattern: Field, rng: np.random.Generator) -> np.ndarray:
-  """(S, S) in [0, 1] -> (S, S, 3), through a palette of 2 to 4 colours."""
+  """Colours a pattern (S, S) in [0, 1] by a palette of 2 to 4 colours."""
   count = rng.integers(2, 5)
   colours = rng.uniform(0.05, 0.95, (count, 3))
   if rng.random() < 0.4:  # metal, paper, concrete: nearly grey
@@ -51,7 +51,7 @@ def _coloured(pattern: Field, rng: np.random.Generator) -> np.ndarray:
 
 
 def _clouds(rng: np.random.Generator, size: int, coarsest: int = 0) -> Field:
-  """Value noise of several octaves; the finer, the weaker."""
+  """Draws value noise of several octaves, of which the finer are weaker."""
   coarsest = coarsest or int(rng.integers(2, 24))
   roughness = rng.uniform(0.3, 0.9)
   field, weight, cells = np.zeros((size, size)), 1.0, coarsest
@@ -67,7 +67,7 @@ def _clouds(rng: np.random.Generator, size: int, coarsest: int = 0) -> Field:
 def _coordinates(
   rng: np.random.Generator, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Turned and slightly bent pixel coordinates in units of the side."""
+  """Returns rotated, slightly bent pixel coordinates in units of the side."""
   axis = np.arange(size) / size
   y, x = np.meshgrid(axis, axis, indexing="ij")
   angle = rng.uniform(0, np.pi)
@@ -93,7 +93,7 @@ def _weave(rng: np.random.Generator, size: int) -> Field:
 
 
 def _cells(rng: np.random.Generator, size: int) -> Field:
-  """Distances to scattered points: grains, cells, cracks between plates."""
+  """Draws grains, cells or cracks, from the distances to scattered points."""
   x, y = _coordinates(rng, size)
   points = rng.uniform(-0.8, 1.8, (rng.integers(40, 1200), 2))
   pixels = np.stack([x, y], axis=-1).reshape(-1, 2)
@@ -109,7 +109,7 @@ def _cells(rng: np.random.Generator, size: int) -> Field:
 
 
 def _fibres(rng: np.random.Generator, size: int) -> Field:
-  """Brushed metal, wood, hair: noise smeared along a direction."""
+  """Draws brushed metal, wood or hair, as noise smeared along a direction."""
   noise = rng.normal(size=(2 * size, 2 * size))
   across, along = rng.uniform(0.4, 1.5), rng.uniform(5, 40)
   smeared = ndimage.gaussian_filter(noise, (across, along), mode="wrap")
@@ -121,13 +121,13 @@ def _fibres(rng: np.random.Generator, size: int) -> Field:
 
 
 def _things(rng: np.random.Generator, size: int) -> Field:
-  """Discs and bars, scattered or on a lattice, with soft or sharp edges."""
+  """Draws scattered discs and bars, with soft or sharp edges."""
   x, y = _coordinates(rng, size)
   field = np.zeros((size, size))
   for _ in range(rng.integers(1, 30)):
     centre_x, centre_y = rng.uniform(-0.7, 1.4, 2)
     width, height = rng.uniform(0.02, 0.25, 2)
-    power = rng.choice([2.0, 8.0])  # ellipse or nearly a rectangle
+    power = rng.choice([2.0, 8.0])  # an ellipse, or nearly a rectangle
     outside = (np.abs((x - centre_x) / width) ** power) + (
       np.abs((y - centre_y) / height) ** power
     )

@@ -1,4 +1,4 @@
-"""Views to distil on: crops of real images, generated parts and textures."""
+"""The views to distil on: real images, generated parts and textures."""
 
 import dataclasses
 import pathlib
@@ -19,23 +19,23 @@ TRAIN, HELD_OUT = "train", "held_out"
 SPLITS = (TRAIN, HELD_OUT)
 SOURCES = ("images", "parts", "textures")
 
-_GENERATED_SEED = 1_000_000  # the demo's own seeds are far below
-_HELD_OUT_SHARE = 0.1  # of the images of a folder, at least one
-_JITTER = (0.7, 1.3)  # factors of brightness, contrast and saturation
+_GENERATED_SEED = 1_000_000  # far above the seeds of the demo itself
+_HELD_OUT_SHARE = 0.1  # of the images of a folder, but at least one image
+_JITTER = (0.7, 1.3)  # range of the factors of brightness, contrast, saturation
 
 
 @dataclasses.dataclass(frozen=True)
 class ViewSettings:
-  """Decides every view.
+  """Settings that decide every view.
 
   Attributes:
-    folders: Folders with images, searched to any depth. Each counts the same,
-      however many images it holds.
-    shares: How often a view comes from SOURCES, in that order; any positive
-      scale. Images need tree.
+    folders: Folders with images, searched to any depth. Views come equally
+      often from each folder, however many images it holds.
+    shares: How often views come from each of SOURCES, in that order and on
+      any positive scale. Without folders, the share of the images is 0.
     size: Side of a view in pixels.
-    min_area: Smallest crop, as a share of the image's area.
-    seed: Same seed, same views.
+    min_area: Area of the smallest crop, as a share of the image's area.
+    seed: Seed of all random choices; the same seed gives the same views.
   """
 
   folders: tuple[str, ...]
@@ -46,26 +46,27 @@ class ViewSettings:
 
 
 class Views:
-  """Random access to the views of a split; a view depends on its index only.
+  """Random access to the views of a split; a view depends only on its index.
 
-  Held-out views come from other images, and from other generated parts and
-  textures, than those to train on.
+  Held-out views come from other images, and other generated parts and
+  textures, than the views to train on.
   """
 
   def __init__(self, settings: ViewSettings, split: str, count: int):
-    """Finds the images.
+    """Finds the images of the split.
 
     Args:
-      settings: As above.
-      split: One of SPLITS.
-      count: Number of views.
+      settings: The settings that decide the views.
+      split: Name of the split, one of SPLITS.
+      count: Number of views in the split.
 
     Raises:
-      DataError: A folder holds too few images, or the shares make no sense.
+      DataError: If a folder holds too few images, or if the shares are not
+        three numbers that are at least 0 and not all 0.
     """
     if len(settings.shares) != 3 or min(settings.shares) < 0:
       raise DataError(
-        f"config.views.shares is {settings.shares}; expected three numbers, "
+        f"`view_shares` is {settings.shares}; expected three numbers that are "
         f"not negative, for {', '.join(SOURCES)}."
       )
     shares = np.array(settings.shares, float)
@@ -73,8 +74,8 @@ class Views:
       shares[0] = 0.0
     if shares.sum() <= 0:
       raise DataError(
-        "There is nothing to take views of: set config.views.folders, or a "
-        "share in config.views.shares."
+        "There is nothing to take views of: set `view_folders`, or a share of "
+        "parts or textures in `view_shares`."
       )
     self.settings, self._count = settings, count
     self._split = SPLITS.index(split)
@@ -89,16 +90,17 @@ class Views:
     return self._count
 
   def identity(self) -> dict[str, Any]:
-    """What decides the views, fit for JSON.
+    """Returns everything that decides the views, fit for JSON.
 
-    Folders may move, and their content may not change.
+    It holds the numbers of images instead of the folders, which may move but
+    must not change their content.
     """
     identity = dataclasses.asdict(self.settings)
     folders = identity.pop("folders")
     return identity | {"images": [len(find_images(f)) for f in folders]}
 
   def source(self, index: int) -> str:
-    """Where a view comes from, one of SOURCES."""
+    """Returns the source of a view, one of SOURCES."""
     rng = self._rng(index)
     return SOURCES[rng.choice(3, p=self._shares)]
 
@@ -106,13 +108,13 @@ class Views:
     """Makes a view.
 
     Args:
-      index: In [0, count).
+      index: Index of the view, in [0, count).
 
     Returns:
-      (S, S, 3) uint8, RGB.
+      The view, (S, S, 3) uint8, RGB.
 
     Raises:
-      DataError: An image file cannot be read; it is named.
+      DataError: If an image file cannot be read; the error names the file.
     """
     rng = self._rng(index)
     source = SOURCES[rng.choice(3, p=self._shares)]
@@ -133,21 +135,24 @@ class Views:
 
 
 def find_images(folder: str) -> list[pathlib.Path]:
-  """The images under a folder, sorted, without the masks of `ground_truth`.
+  """Finds the images in a folder, except for masks in `ground_truth` folders.
 
   Files that Pillow cannot open are left out, with a warning.
 
   Args:
-    folder: Searched to any depth.
+    folder: The folder, searched to any depth.
+
+  Returns:
+    The paths of the images, sorted.
 
   Raises:
-    DataError: It is no folder, or holds fewer than two images.
+    DataError: If the folder does not exist or holds fewer than two images.
   """
   root = pathlib.Path(folder).expanduser()
   if not root.is_dir():
     raise DataError(
-      f"config.views.folders names {root}, which is not a folder. Name "
-      "folders with images, or none to distil on generated views only."
+      f"`view_folders` names {root}, which is not a folder. Name folders with "
+      "images, or no folder, to distil on generated views only."
     )
   paths = [
     path
@@ -159,7 +164,7 @@ def find_images(folder: str) -> list[pathlib.Path]:
   if len(paths) < 2:
     raise DataError(
       f"{root} holds {len(paths)} images ({', '.join(tree.EXTENSIONS)}); "
-      "expected two or more, for some are held out."
+      "expected at least two, because some are held out."
     )
   return paths
 
@@ -183,7 +188,7 @@ def _split_images(
 
 
 def _part(rng: np.random.Generator) -> Image.Image:
-  """A part of the demo, good or not; never one of a demo data set."""
+  """Draws a part, good or defective, that is in no demo data set."""
   category = parts.CATEGORIES[rng.integers(len(parts.CATEGORIES))]
   kinds = ("good", *parts.DEFECTS[category])
   defect = "good" if rng.random() < 0.5 else kinds[rng.integers(len(kinds))]
@@ -195,7 +200,7 @@ def _part(rng: np.random.Generator) -> Image.Image:
 def _augment(
   image: Image.Image, size: int, min_area: float, rng: np.random.Generator
 ) -> np.ndarray:
-  if rng.random() < 0.3:  # the whole image, as training and evaluation see it
+  if rng.random() < 0.3:  # the whole image, as in training and evaluation
     resize = round(size * 8 / 7)
     preprocessing = transforms.Preprocessing((resize, resize), (size, size))
     image = transforms.resize_and_crop(image, preprocessing)

@@ -1,1 +1,1 @@
-"""Predictions over a test set -> metrics, tables and pictures."""
+"""Evaluation: from predictions over a test set to metrics and figures."""

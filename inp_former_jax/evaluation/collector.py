@@ -1,4 +1,4 @@
-"""Predictions over batches, devices and hosts -> scores, maps, metrics."""
+"""Collects predictions over batches, devices and hosts into metrics."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,11 +15,12 @@ class PixelScores:
   """Accumulates the pixel metrics of one category over batches and hosts."""
 
   def __init__(self, *, exact: bool, max_fpr: float):
-    """Starts empty.
+    """Starts without any pixels.
 
     Args:
-      exact: Keep and sort all pixels, rather than three histograms.
-      max_fpr: Where AUPRO is cut.
+      exact: Whether all pixels are kept and sorted, rather than counted in
+        three histograms.
+      max_fpr: False positive rate at which AUPRO is cut.
     """
     self._max_fpr = max_fpr
     self._histograms = None if exact else metrics.PixelHistograms()
@@ -27,7 +28,12 @@ class PixelScores:
     self._masks: list[np.ndarray] = []
 
   def add(self, maps: np.ndarray, masks: np.ndarray) -> None:
-    """Adds maps (n, S, S) and masks (n, S, S)."""
+    """Adds the pixels of some images.
+
+    Args:
+      maps: Anomaly maps, (n, S, S).
+      masks: Ground truth, (n, S, S), True for a defective pixel.
+    """
     if self._histograms is not None:
       self._histograms.add(maps, masks)
     else:
@@ -35,7 +41,11 @@ class PixelScores:
       self._masks.append(masks.copy())
 
   def metrics(self) -> dict[str, float]:
-    """The pixel metrics over all processes, which all call this."""
+    """Computes the pixel metrics over all processes, which must all call this.
+
+    Returns:
+      The metrics by name, as fractions in [0, 1], or nan where undefined.
+    """
     if self._histograms is not None:
       total = sharding.sum_over_processes(self._histograms.to_array())
       histograms = metrics.PixelHistograms.from_array(total)
@@ -49,11 +59,12 @@ class PixelScores:
 
 
 class Collector:
-  """Gathers predictions over batches and processes.
+  """Collects predictions over batches and processes.
 
-  Each process fills in what it has seen; the sum is the whole. The pixels of
-  a category are summed up when the last one has passed, at the same batch on
-  every process, so that one category at a time is in memory.
+  Each process fills in the scores and maps of its own images, and the sum over
+  the processes is complete. The pixel metrics of a category are computed after
+  the batch with its last image, which is the same batch on every process, so
+  that only one category at a time is in memory.
   """
 
   def __init__(
@@ -65,10 +76,10 @@ class Collector:
     exact: bool,
     max_fpr: float,
   ):
-    """Starts empty.
+    """Starts without any predictions.
 
     Args:
-      records: All records, those of a category together.
+      records: All records, sorted so that each category is contiguous.
       kept: Indices of the records whose maps are kept.
       map_size: Side of the anomaly maps in pixels.
       exact: Whether all pixels are kept and sorted, rather than counted in
@@ -81,14 +92,20 @@ class Collector:
     self._maps = np.zeros((len(kept), map_size, map_size), np.float32)
     self._pixels: dict[str, PixelScores] = {}
     self._metrics: dict[str, dict[str, float]] = {}
-    # Index behind the last record of every category.
+    # For every category, the index after its last record.
     self._ends = {r.category: i + 1 for i, r in enumerate(records)}
     self._seen = 0
 
   def add(
     self, batch: Mapping[str, np.ndarray], prediction: Prediction
   ) -> None:
-    """Takes in this process's part of a global batch."""
+    """Adds this process's part of a global batch.
+
+    Args:
+      batch: This process's part of the batch, as `loader.evaluation_batches`
+        yields it; images are not needed.
+      prediction: The prediction of the global batch.
+    """
     maps = sharding.to_local(prediction.anomaly_map)
     scores = sharding.to_local(prediction.image_score)
     by_category: dict[str, list[int]] = {}
@@ -118,7 +135,12 @@ class Collector:
   def finish(
     self,
   ) -> tuple[np.ndarray, dict[int, np.ndarray], dict[str, dict[str, float]]]:
-    """Image scores, kept maps by index, pixel metrics by category."""
+    """Sums over all processes, which must all call this.
+
+    Returns:
+      The image scores of all records; the kept maps by index of their record;
+      and the pixel metrics by category, then by name.
+    """
     maps = sharding.sum_over_processes(self._maps)
     return (
       sharding.sum_over_processes(self._scores),

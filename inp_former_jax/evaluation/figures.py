@@ -2,10 +2,10 @@
 
 Nothing here stretches a heat map to its own range: a colour means the same
 score in every image, so that a good part stays cool. `colour_scale` chooses
-the range once, from normal images and, where there are any, others.
+the range once, from normal images and, if there are any, others.
 
-Figures are drawn by matplotlib's object-oriented interface on the Agg canvas:
-no display is needed and no global state (pyplot, rcParams) is touched.
+Figures are drawn by matplotlib's object-oriented interface on the Agg canvas,
+which needs no display and changes no global state (pyplot, rcParams).
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ from PIL import Image
 from inp_former_jax.atomic import replacing
 
 HEAT_OPACITY = (0.45, 0.75)  # over the grey image, at vmin and at vmax
-NORMAL_SHARE = 0.6  # of the scale, which the peaks of good parts may take
+NORMAL_SHARE = 0.6  # share of the scale that the peaks of good parts may take
 COLUMNS = ("image", "ground truth", "anomaly map")
-MAX_ROWS = 9  # more samples stand in several panels side by side
-DPI = 120  # nine rows of photographs stay below 2 MB
+MAX_ROWS = 9  # more samples are drawn in several panels side by side
+DPI = 120  # keeps nine rows of photographs below 2 MB
 
 # Lengths in inches.
 CELL, GAP, MARGIN, PANEL_GAP = 1.6, 0.05, 0.15, 0.3
@@ -35,7 +35,7 @@ CAPTION, HEADING, TITLE, COLOUR_BAR = 0.24, 0.2, 0.34, 0.56
 
 
 def _heat_colours() -> ListedColormap:
-  """Turbo without its two dark ends, which over a grey image look alike."""
+  """Returns turbo without its dark ends, which look alike over a grey image."""
   colours = matplotlib.colormaps["turbo"](np.linspace(0.1, 0.9, 256))
   colours[:, 3] = np.linspace(*HEAT_OPACITY, 256)
   return ListedColormap(colours)
@@ -46,7 +46,12 @@ COLOURS = _heat_colours()
 
 @dataclasses.dataclass(frozen=True)
 class ColourScale:
-  """The scores at the two ends of the colours: one per model."""
+  """The range of scores that the colours span, one per model.
+
+  Attributes:
+    vmin: Score of the coldest colour.
+    vmax: Score of the hottest colour.
+  """
 
   vmin: float
   vmax: float
@@ -54,14 +59,16 @@ class ColourScale:
 
 @dataclasses.dataclass(frozen=True)
 class QualitativeSample:
-  """One row of a qualitative grid.
+  """A row of the qualitative grid.
 
   Attributes:
-    image: (H, W, 3) uint8, as the model sees it (resized and cropped).
-    mask: (H, W) bool ground truth, empty for a good part; None if unknown.
-    anomaly_map: (h, w) float scores over the same field of view.
-    title: for example "washer / scratch".
-    score: image score.
+    image: The image as the model sees it (resized and cropped), (H, W, 3)
+      uint8.
+    mask: Ground truth, (H, W) bool, all False for a good part; None if it is
+      unknown.
+    anomaly_map: Anomaly map over the same field of view, (h, w) float.
+    title: Title of the row, for example "washer / scratch".
+    score: Image score.
   """
 
   image: np.ndarray
@@ -74,29 +81,29 @@ class QualitativeSample:
 def colour_scale(
   normal_maps: Iterable[np.ndarray], other_maps: Iterable[np.ndarray] = ()
 ) -> ColourScale:
-  """Chooses the one range of colours for all maps of a model.
+  """Chooses the one colour scale for all maps of a model.
 
   The scale starts at the median score of normal pixels, so that the
   background is the coldest colour. It ends at the 90 % quantile of the peaks
   of the other maps, so that most defects come close to the hottest colour and
   a few extreme ones do not fade the rest. It is never so short that the peaks
-  of normal images (their 95 % quantile) pass 60 % of it: where a model
-  separates badly, defects look pale rather than good parts hot.
+  of normal images (their 95 % quantile) exceed 60 % of it: if a model separates
+  them badly, defects look pale, but good parts do not look hot.
 
   Args:
-    normal_maps: anomaly maps (h, w) of normal images, of any sizes.
-    other_maps: anomaly maps (h, w) of defective, or unlabelled, images.
+    normal_maps: Anomaly maps (h, w) of normal images, of any sizes.
+    other_maps: Anomaly maps (h, w) of defective or unlabelled images.
 
   Returns:
     The scale, with vmin < vmax.
 
   Raises:
-    ValueError: without a normal map, or on scores that are not finite.
+    ValueError: If there is no normal map, or if a score is not finite.
   """
   normal_peaks, normal_pixels = [], []
   for normal_map in normal_maps:
     normal_peaks.append(np.max(normal_map))
-    # Every fourth row and column gives the median, in little memory.
+    # Every fourth row and column suffices for the median and saves memory.
     normal_pixels.append(np.asarray(normal_map)[::4, ::4].ravel())
   if not normal_peaks:
     raise ValueError("A colour scale needs at least one normal image's map.")
@@ -113,18 +120,23 @@ def colour_scale(
 def overlay(
   image: np.ndarray, anomaly_map: np.ndarray, vmin: float, vmax: float
 ) -> np.ndarray:
-  """Lays an anomaly map as a heat map over the grey image.
+  """Overlays an anomaly map, as a heat map, on the grey image.
 
-  The hotter, the more opaque: the image shows through where nothing is wrong.
+  Hotter colours are more opaque, so that the image shows through where nothing
+  is wrong.
 
   Args:
-    image: (H, W, 3) uint8.
-    anomaly_map: (h, w) float, resized bilinearly to the image.
-    vmin: score of the coldest colour; lower ones take it too.
-    vmax: score of the hottest colour; higher ones take it too.
+    image: The image, (H, W, 3) uint8.
+    anomaly_map: The anomaly map, (h, w) float, which is resized bilinearly to
+      the image.
+    vmin: Score of the coldest colour, which lower scores get too.
+    vmax: Score of the hottest colour, which higher scores get too.
 
   Returns:
-    (H, W, 3) uint8.
+    The overlay, (H, W, 3) uint8.
+
+  Raises:
+    ValueError: If vmin is not below vmax.
   """
   height, width = image.shape[:2]
   scores = Image.fromarray(np.asarray(anomaly_map, np.float32))
@@ -135,7 +147,7 @@ def overlay(
 
 
 def _blend(heat: np.ndarray, grey: np.ndarray | float) -> np.ndarray:
-  """Lays colours (..., 4), their opacity last, over grey (..., 1)."""
+  """Blends colours (..., 4), whose last channel is opacity, over grey."""
   opacity = heat[..., 3:]
   return opacity * heat[..., :3] + (1 - opacity) * grey
 
@@ -150,19 +162,19 @@ def save_qualitative_grid(
 ) -> None:
   """Saves image, ground truth and anomaly map of each sample as a PNG.
 
-  One row per sample; beyond nine rows, several panels side by side. All heat
-  maps share one colour scale and its bar. The file appears whole or not at
-  all.
+  Each sample has a row; more than nine rows are split into panels side by side.
+  All heat maps share one colour scale and its bar. The file is written
+  atomically.
 
   Args:
-    path: the PNG to write; folders are created.
-    samples: at least one.
-    vmin: score of the coldest colour, from `colour_scale`.
-    vmax: score of the hottest colour.
-    title: a line above the figure.
+    path: The PNG file to write; its folder is created if necessary.
+    samples: The samples to draw, at least one.
+    vmin: Score of the coldest colour, from `colour_scale`.
+    vmax: Score of the hottest colour, from `colour_scale`.
+    title: Title of the figure, if any.
 
   Raises:
-    ValueError: without samples, or if vmin is not below vmax.
+    ValueError: If there are no samples, or if vmin is not below vmax.
   """
   if not samples:
     raise ValueError(f"No samples to draw into {os.fspath(path)}.")
@@ -189,7 +201,7 @@ def save_qualitative_grid(
 
 
 def _row_of_axes(figure: Figure, left: float, top: float) -> list[Axes]:
-  """Three cells whose caption starts `top` inches below the figure's edge."""
+  """Adds three cells whose caption starts `top` inches below the upper edge."""
   width, height = figure.get_size_inches()
   bottom = height - top - CAPTION - CELL
   cells = []
@@ -246,7 +258,7 @@ def _draw_sample(
 
 
 def _draw_colour_bar(figure: Figure, vmin: float, vmax: float) -> None:
-  """One bar in the colours that the maps show over mid-grey."""
+  """Draws the colour bar, in the colours that the maps have over mid-grey."""
   width, height = figure.get_size_inches()
   length = min(3 * CELL, width - 2 * MARGIN)
   left, bottom = (width - length) / 2, COLOUR_BAR - 0.14

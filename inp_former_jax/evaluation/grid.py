@@ -1,4 +1,4 @@
-"""The qualitative grid: which test images it shows, and its picture."""
+"""The qualitative grid: chooses test images, and draws them with their maps."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,22 @@ from inp_former_jax.evaluation.figures import (
 )
 from inp_former_jax.evaluation.results import Evaluation
 
-COLOUR_SCALE_IMAGES = 100  # normal ones, and as many defective ones
+COLOUR_SCALE_IMAGES = 100  # normal images, and as many defective ones
 
 
 def grid_records(records: Sequence[Record], count: int) -> list[int]:
-  """Chooses records for the qualitative grid: all categories alike.
+  """Chooses records for the qualitative grid, from all categories equally.
+
+  Every category contributes a normal image, then one of each kind of defect in
+  turn, until there are enough.
 
   Args:
-    records: Test records.
-    count: Largest number of records chosen.
+    records: The test records.
+    count: Largest number of records to choose.
 
   Returns:
-    Indices of records, by category and in each the normal ones first. Every
-    category gives a normal image, then one of every defect in turn, until
-    there are enough.
+    Indices of the chosen records, sorted by category, with the normal ones
+    first within each category.
   """
   by_category: dict[str, list[int]] = {}
   for category in dict.fromkeys(r.category for r in records):
@@ -36,7 +38,7 @@ def grid_records(records: Sequence[Record], count: int) -> list[int]:
     for i, record in enumerate(records):
       if record.category == category:
         kinds.setdefault(record.defect, []).append(i)
-    # The normal images come first, of each kind the first image first.
+    # Normal images come before defects, and each kind keeps its order.
     kinds = dict(sorted(kinds.items(), key=lambda kind: kind[0] != "good"))
     by_category[category] = _in_turn(list(kinds.values()))
   chosen = _in_turn(list(by_category.values()))[:count]
@@ -46,7 +48,7 @@ def grid_records(records: Sequence[Record], count: int) -> list[int]:
 
 
 def _in_turn(lists: Sequence[Sequence[int]]) -> list[int]:
-  """The first of every list, then the second ones, and so on."""
+  """Returns the first item of every list, then the second items, and so on."""
   return [
     items[k]
     for k in range(max(map(len, lists), default=0))
@@ -56,14 +58,14 @@ def _in_turn(lists: Sequence[Sequence[int]]) -> list[int]:
 
 
 def colour_scale_records(records: Sequence[Record]) -> list[int]:
-  """Chooses records whose maps decide the colour scale.
+  """Chooses the records whose maps decide the colour scale.
 
   Args:
-    records: Test records.
+    records: The test records.
 
   Returns:
     Indices of at most COLOUR_SCALE_IMAGES normal records and as many
-    defective ones, evenly spread.
+    defective ones, evenly spaced.
   """
   return [*_every_kth(records, NORMAL), *_every_kth(records, DEFECTIVE)]
 
@@ -77,11 +79,19 @@ def _every_kth(records: Sequence[Record], label: int) -> list[int]:
 def scale_of_maps(
   records: Sequence[Record], maps: Mapping[int, np.ndarray]
 ) -> ColourScale:
-  """The colour scale of normal and defective maps; of all, if none is normal.
+  """Chooses the colour scale from the maps of normal and defective images.
+
+  Without normal images, defective ones take their place.
 
   Args:
-    records: Test records.
-    maps: Index of a record -> its anomaly map.
+    records: The test records.
+    maps: Anomaly maps, (h, w), by index of their record.
+
+  Returns:
+    The colour scale.
+
+  Raises:
+    ValueError: If there are no maps, or if a score is not finite.
   """
   normal = [m for i, m in maps.items() if records[i].label == 0]
   defective = [m for i, m in maps.items() if records[i].label == 1]
@@ -89,15 +99,15 @@ def scale_of_maps(
 
 
 def save_grid(path: pathlib.Path, result: Evaluation) -> None:
-  """Saves the qualitative grid: image, ground truth and map, one scale.
+  """Saves the qualitative grid of an evaluation, on one colour scale.
 
   Args:
     path: The PNG file to write.
-    result: The evaluation; its `maps` name the records shown.
+    result: The evaluation, whose `maps` decide which records are shown.
   """
   preprocessing, scale = result.preprocessing, result.scale
   scores = result.image_scores
-  # Only results that have been put together lack them: those have no maps.
+  # Only merged results lack these fields, and those have no maps to show.
   assert preprocessing is not None
   assert scale is not None
   assert scores is not None
@@ -132,7 +142,7 @@ def save_grid(path: pathlib.Path, result: Evaluation) -> None:
 def _upscale(
   mask: np.ndarray | None, size: tuple[int, int]
 ) -> np.ndarray | None:
-  """Evaluation mask to the image's size, by nearest neighbour."""
+  """Resizes an evaluation mask to the image's size, by nearest neighbour."""
   if mask is None:
     return None
   rows, columns = (np.arange(s) * len(mask) // s for s in size)

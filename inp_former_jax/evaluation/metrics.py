@@ -1,14 +1,14 @@
-"""Image and pixel metrics of anomaly detection: exact, and streaming.
+"""Image and pixel metrics of anomaly detection, exact and streaming.
 
-Every function returns named metrics, as fractions in [0, 1]:
+Every function returns named metrics, which are fractions in [0, 1]:
 
 * `image_metrics`: `image_auroc`, `image_ap`, `image_f1max`;
 * `exact_pixel_metrics` and `PixelHistograms.metrics`: `pixel_auroc`,
   `pixel_ap`, `pixel_f1max`, `pixel_aupro`.
 
-A metric that is undefined (only one class is present) is nan.
+A metric that is undefined, because only one class is present, is nan.
 
-AUPRO is an ordinary ROC curve under a weighting (the idea is ADEval's,
+AUPRO is the area under an ordinary ROC curve with weights (an idea of ADEval,
 https://pypi.org/project/ADEval): let every defective pixel weigh 1 / area of
 its connected region. The weighted true positive rate is then the mean over
 regions of the fraction that was found, which is the per-region overlap of
@@ -25,11 +25,11 @@ import sklearn.metrics
 
 MAX_FPR = 0.3  # false positive rate at which AUPRO is cut
 MAX_SCORE = 2.0  # maps are means of 1 - cosine, so they lie in [0, 2]
-SCORE_TOLERANCE = 1e-3  # rounding of interpolation and blur, clipped silently
+SCORE_TOLERANCE = 1e-3  # rounding by interpolation and blur, clipped silently
 NUM_BINS = 2**20
 REGION_UNIT = 2**40  # fixed-point weight of one whole region
 
-# 8-connectivity inside an image, and none between the images of a batch.
+# 8-connectivity within an image, and none between the images of a batch.
 _EIGHT_CONNECTED = np.zeros((3, 3, 3), bool)
 _EIGHT_CONNECTED[1] = True
 
@@ -38,15 +38,15 @@ def image_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
   """Computes the image-level metrics by sorting.
 
   Args:
-    labels: (n,), nonzero or True for a defective image.
-    scores: (n,) image scores, higher is more anomalous.
+    labels: Labels of the images, (n,), nonzero or True for a defective image.
+    scores: Image scores, (n,), higher for a more anomalous image.
 
   Returns:
-    `image_auroc`, `image_ap`, `image_f1max`; nan where only one class is
-    present.
+    The metrics `image_auroc`, `image_ap` and `image_f1max`; nan if only one
+    class is present.
 
   Raises:
-    ValueError: on different shapes, or scores that are not finite.
+    ValueError: If the shapes differ, or if a score is not finite.
   """
   labels, scores = _checked(labels, scores, ndim=1)
   return {
@@ -61,16 +61,16 @@ def exact_pixel_metrics(
   """Computes the pixel metrics by sorting, at all thresholds.
 
   Args:
-    maps: (n, H, W) anomaly maps of any range, higher is more anomalous.
-    masks: (n, H, W), nonzero or True for a defective pixel.
-    max_fpr: AUPRO's limit of the false positive rate, in (0, 1].
+    maps: Anomaly maps, (n, H, W), of any range, higher where more anomalous.
+    masks: Ground truth, (n, H, W), nonzero or True for a defective pixel.
+    max_fpr: False positive rate at which AUPRO is cut, in (0, 1].
 
   Returns:
-    `pixel_auroc`, `pixel_ap`, `pixel_f1max`, `pixel_aupro`; nan where no
-    pixel is defective, or none is normal.
+    The metrics `pixel_auroc`, `pixel_ap`, `pixel_f1max` and `pixel_aupro`; nan
+    if no pixel is defective, or none is normal.
 
   Raises:
-    ValueError: on different shapes, or maps that are not finite.
+    ValueError: If the shapes differ, or if a score is not finite.
   """
   masks, maps = _checked(masks, maps, ndim=3)
   values = _ranking_metrics(masks.ravel(), maps.ravel())
@@ -87,28 +87,28 @@ def aupro(
 ) -> float:
   """Computes the area under the per-region overlap curve.
 
-  The curve is the per-region overlap, averaged over the connected regions of
-  all images, against the false positive rate over all normal pixels. It
-  starts at (0, 0), is interpolated linearly at exactly `max_fpr`, and its area
+  The curve shows the per-region overlap, averaged over the connected regions
+  of all images, against the false positive rate over all normal pixels. It
+  starts at (0, 0) and is interpolated linearly at exactly `max_fpr`; its area
   up to there is divided by `max_fpr`.
 
   Args:
-    maps: (n, H, W) anomaly maps, higher is more anomalous.
-    masks: (n, H, W), nonzero or True for a defective pixel; regions are
-      8-connected.
-    max_fpr: the limit of the false positive rate, in (0, 1].
-    num_thresholds: None evaluates every threshold, which is the exact value.
-      A number evaluates that many equidistant ones from the smallest score
-      up to, not including, the largest one: 5,000 err by some 1e-6, the 200
-      of much published code by some 1e-4. Such code often also drops the
-      curve's last piece and rescales the rest, instead of interpolating: on
-      the original's 200 thresholds that loses another 5e-3.
+    maps: Anomaly maps, (n, H, W), higher where more anomalous.
+    masks: Ground truth, (n, H, W), nonzero or True for a defective pixel;
+      regions are 8-connected.
+    max_fpr: False positive rate at which the curve is cut, in (0, 1].
+    num_thresholds: Number of thresholds, or None for every threshold, which
+      gives the exact value. The thresholds are equidistant, from the smallest
+      score up to the largest one, which is excluded. With 5,000 the error is
+      about 1e-6, and with the 200 of much published code about 1e-4. Such code
+      often also drops the curve's last piece and rescales the rest instead of
+      interpolating, which loses another 5e-3 at the original's 200 thresholds.
 
   Returns:
-    The area in [0, 1], or nan if no pixel is defective or none is normal.
+    The area, in [0, 1]; nan if no pixel is defective, or none is normal.
 
   Raises:
-    ValueError: on different shapes, or maps that are not finite.
+    ValueError: If the shapes differ, or if a score is not finite.
   """
   masks, maps = _checked(masks, maps, ndim=3)
   weights = np.where(masks, 1 / np.maximum(_region_areas(masks), 1), 1.0)
@@ -116,35 +116,36 @@ def aupro(
   if num_thresholds is not None and scores.size:
     low, high = float(scores.min()), float(scores.max())
     thresholds = np.linspace(low, high, num_thresholds, endpoint=False)
-    # The number of thresholds that a score exceeds takes its place.
+    # A score is replaced by the number of thresholds that it exceeds.
     scores = np.searchsorted(thresholds, scores, side="left")
   return _area_to_fpr(masks.ravel(), scores, weights.ravel(), max_fpr)
 
 
 @dataclasses.dataclass(eq=False)
 class PixelHistograms:
-  """All that the pixel metrics need of any number of maps, in fixed memory.
+  """Histograms that give the pixel metrics of any number of maps.
 
-  Three histograms of scores over one uniform grid of `num_bins` on [0, 2].
-  They hold integers only, so that adding them over batches, devices and hosts
-  gives the same bits in any order.
+  Three histograms of scores, over a uniform grid of `num_bins` bins on [0, 2],
+  take a fixed amount of memory. They hold only integers, so that adding them
+  over batches, devices and hosts gives the same bits in any order.
 
-  What happens within a bin is lost, most where scores are crowded. With the
-  default, 2**20 bins of 2e-6, and maps within [0.02, 0.4], AUROC, AP and AUPRO
-  stand within 2e-6 of sorting. F1max, a maximum over single pixels, was
-  missed by up to a third of what one defective pixel is worth: by less than
-  1e-5 from some 30,000 defective pixels on. With 2**18 bins F1max errs about
-  twice as much, the others hardly more. A power of two makes
-  `score * num_bins / 2` exact in float32, so that every machine picks the same
-  bin. The default takes 24 MiB: evaluating one category after another needs no
-  more; 30 categories at once take 720 MiB, and 180 MiB with `num_bins=2**18`.
+  The order of scores within a bin is lost, which matters most where scores are
+  crowded. With the default of 2**20 bins, each 2e-6 wide, and maps within
+  [0.02, 0.4], AUROC, AP and AUPRO are within 2e-6 of the exact values. F1max,
+  a maximum over single pixels, was off by up to a third of what one defective
+  pixel contributes, which is less than 1e-5 from about 30,000 defective pixels
+  on. With 2**18 bins the error of F1max is about twice as large, and those of
+  the others hardly larger. A power of two makes `score * num_bins / 2` exact in
+  float32, so that every machine picks the same bin. The default takes 24 MiB,
+  which is enough to evaluate one category after another; 30 categories at once
+  take 720 MiB, or 180 MiB with `num_bins=2**18`.
 
   Attributes:
-    num_bins: number of bins on [0, 2].
-    normal: (num_bins,) int64, count of normal pixels.
-    defective: (num_bins,) int64, count of defective pixels.
-    regions: (num_bins,) int64, defective pixels weighted by 1 / area of their
-      8-connected region, in units of 2**-40.
+    num_bins: Number of bins on [0, 2].
+    normal: Number of normal pixels in each bin, (num_bins,) int64.
+    defective: Number of defective pixels in each bin, (num_bins,) int64.
+    regions: Sum over the defective pixels in each bin of 1 / area of their
+      8-connected region, (num_bins,) int64, in units of 2**-40.
   """
 
   num_bins: int = NUM_BINS
@@ -162,13 +163,13 @@ class PixelHistograms:
     """Counts the pixels of a batch.
 
     Args:
-      maps: (n, H, W) anomaly maps in [0, 2]; whole images, because regions
-        are found inside each.
-      masks: (n, H, W), nonzero or True for a defective pixel.
+      maps: Anomaly maps, (n, H, W), in [0, 2]. They must be of whole images,
+        because regions are found within each image.
+      masks: Ground truth, (n, H, W), nonzero or True for a defective pixel.
 
     Raises:
-      ValueError: on different shapes, on scores that are not finite, or that
-        leave [0, 2] by more than rounding; nothing is counted then.
+      ValueError: If the shapes differ, or if a score is not finite or is
+        outside [0, 2] by more than rounding. In that case, nothing is counted.
     """
     masks, maps = _checked(masks, maps, ndim=3)
     bins = self._bins(maps)
@@ -190,24 +191,42 @@ class PixelHistograms:
     return np.clip(bins, 0, self.num_bins - 1)
 
   def __add__(self, other: "PixelHistograms") -> "PixelHistograms":
-    """Merges two histograms into a new one."""
+    """Adds the histograms of two instances into a new one.
+
+    Raises:
+      ValueError: If their numbers of bins differ.
+    """
     if self.num_bins != other.num_bins:
       raise ValueError(
-        f"Histograms of {self.num_bins} and {other.num_bins} bins do not add."
+        f"Histograms of {self.num_bins} and {other.num_bins} bins cannot be "
+        "added."
       )
     return self.from_array(self.to_array() + other.to_array())
 
   def to_array(self) -> np.ndarray:
-    """Returns the histograms as one (3, num_bins) int64 array, to be summed.
+    """Returns the histograms as one array, which can be summed over hosts.
 
-    JAX without x64 cuts int64 to 32 bits: hosts send bytes, see
-    `sharding.gather_processes`.
+    JAX without x64 truncates int64 to 32 bits, so that hosts must send bytes;
+    see `sharding.gather_processes`.
+
+    Returns:
+      The three histograms, (3, num_bins) int64.
     """
     return np.stack([self.normal, self.defective, self.regions])
 
   @classmethod
   def from_array(cls, array: np.ndarray) -> Self:
-    """Rebuilds histograms from `to_array()`, or from a sum of such arrays."""
+    """Rebuilds histograms from an array.
+
+    Args:
+      array: The result of `to_array()`, or a sum of such arrays.
+
+    Returns:
+      The histograms.
+
+    Raises:
+      ValueError: If the array is not (3, num_bins) int64.
+    """
     if array.ndim != 2 or len(array) != 3 or array.dtype != np.int64:
       raise ValueError(
         f"Expected (3, num_bins) int64, found {array.shape} {array.dtype}."
@@ -217,14 +236,14 @@ class PixelHistograms:
     return histograms
 
   def metrics(self, max_fpr: float = MAX_FPR) -> dict[str, float]:
-    """Computes the metrics named as in `exact_pixel_metrics`.
+    """Computes the pixel metrics of all pixels counted so far.
 
     Args:
-      max_fpr: AUPRO's limit of the false positive rate, in (0, 1].
+      max_fpr: False positive rate at which AUPRO is cut, in (0, 1].
 
     Returns:
-      `pixel_auroc`, `pixel_ap`, `pixel_f1max`, `pixel_aupro`; nan where no
-      pixel is defective, or none is normal.
+      The metrics `pixel_auroc`, `pixel_ap`, `pixel_f1max` and `pixel_aupro`;
+      nan if no pixel is defective, or none is normal.
     """
     (normal,), (defective,) = self.normal.nonzero(), self.defective.nonzero()
     labels = np.repeat([False, True], [normal.size, defective.size])
@@ -242,10 +261,10 @@ class PixelHistograms:
     return {f"pixel_{name}": value for name, value in values.items()}
 
   def _average_precision(self) -> float:
-    """AP with the defects of a bin at the middle of its pixels.
+    """Computes AP with the defective pixels of a bin amid its normal ones.
 
-    Treated as ties they would all take the precision at the bin's end, which
-    is too low by an error linear in the width of the bins.
+    If they counted as ties, they would all get the precision at the bin's end,
+    which is too low by an error linear in the width of the bins.
     """
     defective, normal = self.defective[::-1], self.normal[::-1]
     if not defective.any() or not normal.any():
@@ -260,13 +279,14 @@ class PixelHistograms:
 def _ranking_metrics(
   labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, float]:
-  """AUROC, AP and F1max of (n,) labels and scores, optionally weighted."""
+  """Computes AUROC, AP and F1max of labels and scores (n,), weighted or not."""
   if labels.all() or not labels.any():
     return dict.fromkeys(("auroc", "ap", "f1max"), float("nan"))
   precision, recall, _ = sklearn.metrics.precision_recall_curve(
     labels, scores, sample_weight=weights
   )
-  # Precision and recall are both 0 above the best-scored defect: F1 is 0.
+  # Above the highest score of a defect, precision and recall are both 0; F1
+  # is then 0 instead of 0 / 0.
   total = np.maximum(precision + recall, np.finfo(np.float64).tiny)
   auroc = sklearn.metrics.roc_auc_score(labels, scores, sample_weight=weights)
   return {
@@ -279,7 +299,7 @@ def _ranking_metrics(
 def _area_to_fpr(
   labels: np.ndarray, scores: np.ndarray, weights: np.ndarray, max_fpr: float
 ) -> float:
-  """Area under a weighted ROC curve up to `max_fpr`, divided by `max_fpr`."""
+  """Integrates a weighted ROC curve up to `max_fpr`, divided by `max_fpr`."""
   if not 0 < max_fpr <= 1:
     raise ValueError(f"max_fpr is {max_fpr}, expected within (0, 1].")
   if labels.all() or not labels.any():
@@ -296,7 +316,7 @@ def _area_to_fpr(
 
 
 def _region_areas(masks: np.ndarray) -> np.ndarray:
-  """Area in pixels of the region each pixel of (n, H, W) is in, else 0."""
+  """Returns the area of every pixel's region, (n, H, W); 0 outside regions."""
   regions, _ = scipy.ndimage.label(masks, structure=_EIGHT_CONNECTED)
   areas = np.bincount(regions.ravel(), minlength=1)
   areas[0] = 0
@@ -306,7 +326,7 @@ def _region_areas(masks: np.ndarray) -> np.ndarray:
 def _checked(
   labels: np.ndarray, scores: np.ndarray, *, ndim: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns labels as bool and scores as float32 or wider, checked."""
+  """Checks labels and scores; returns them as bool and as float32 or wider."""
   labels, scores = np.asarray(labels), np.asarray(scores)
   if labels.shape != scores.shape or scores.ndim != ndim:
     raise ValueError(
@@ -316,8 +336,8 @@ def _checked(
   if not np.isfinite(scores).all():
     raise ValueError(
       f"{np.count_nonzero(~np.isfinite(scores))} of {scores.size} anomaly"
-      " scores are not finite (nan or inf), so metrics have no meaning. Look"
-      " for a diverged training or damaged weights."
+      " scores are not finite (nan or inf), so metrics have no meaning. Check"
+      " whether the training diverged or the weights are damaged."
     )
   wide = np.promote_types(scores.dtype, np.float32)
   return labels.astype(bool), scores.astype(wide, copy=False)

@@ -1,7 +1,7 @@
-"""Results the paper reports, beside which a run of its settings is shown.
+"""Results of the paper, to be shown beside those of a run with its settings.
 
-Luo et al., CVPR 2025, arXiv 2503.02424. Only what is known for certain is
-here; a setting that the paper has and this file does not gets no row.
+Luo et al., CVPR 2025, arXiv 2503.02424. This file holds only numbers that are
+known for certain; the paper's other settings get no row.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def _row(*percent: float) -> dict[str, float]:
   }
 
 
-# Multi-class, 448 -> 392: data set, size of the encoder -> metrics.
+# Multi-class, 448 -> 392: metrics by data set and size of the encoder.
 _MULTI_CLASS = {
   ("mvtec", "base"): _row(99.7, 99.9, 99.2, 98.5, 71.0, 69.7, 94.9),
   ("visa", "base"): _row(98.9, 99.0, 96.6, 98.9, 51.2, 54.7, 94.4),
@@ -43,27 +43,28 @@ _MULTI_CLASS = {
   ("mvtec", "small"): _row(99.2),
   ("mvtec", "large"): _row(99.8),
 }
-# ViT-B: shots on MVTec-AD -> metrics.
+# ViT-B on MVTec-AD: metrics by number of shots.
 _FEW_SHOT = {4: _row(97.6), 2: _row(97.0), 1: _row(96.6)}
-# ViT-B, one model of three data sets -> metrics by data set.
+# ViT-B, one model for three data sets: metrics by data set.
 _SUPER_MULTI_CLASS = {
   "mvtec": _row(99.5),
   "visa": _row(97.3),
   "realiad": _row(89.8),
 }
-# ViT-B, zero-shot -> metrics.
+# ViT-B, zero-shot: metrics by data set.
 _ZERO_SHOT = {"mvtec": {"pixel_auroc": 0.88}, "visa": {"pixel_auroc": 0.887}}
 
 
 def rows(config: ConfigDict) -> dict[str, dict[str, float]]:
-  """The paper's results for the settings of a run.
+  """Returns the paper's results for the settings of a run.
 
   Args:
-    config: The run's config.
+    config: The config of the run.
 
   Returns:
-    Title, marked "paper" -> metric -> value in [0, 1]; empty if these are not
-    settings of the paper, or some of the categories only.
+    The rows by title (which begins with "paper"), each with values in [0, 1]
+    by metric. There are none if the settings are not the paper's, or if the
+    run has only some of the categories.
   """
   size = _encoder_size(config)
   if size is None or config.data.categories:
@@ -100,7 +101,7 @@ def _super_multi_class(
 
 
 def _encoder_size(config: ConfigDict) -> str | None:
-  """small, base or large, if all else is as in the paper's main settings."""
+  """Returns small, base or large; None unless the rest is as in the paper."""
   data, model = config.data, config.model
   expected: Sequence[tuple[object, object]] = (
     (data.resize, 448),

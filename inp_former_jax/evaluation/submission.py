@@ -1,7 +1,7 @@
-"""Maps and scores of unlabelled images, as files to submit.
+"""Writes maps and scores of unlabelled images, as files to submit.
 
-The private test sets of MVTec AD 2 are such: their makers compute the metrics
-from the maps, TIFF files of the images' names.
+The private test sets of MVTec AD 2 have such images. Their authors compute the
+metrics from the maps, which are TIFF files with the names of the images.
 """
 
 import csv
@@ -27,20 +27,21 @@ def write_predictions(
   reading: Reading,
   workdir: pathlib.Path,
 ) -> None:
-  """Writes maps and scores of unlabelled images; does nothing without any.
+  """Writes maps and scores of unlabelled images, if there are any.
 
   `predictions/scores.csv` has a line for every image, and
-  `predictions/<category>/<kind>/NAME.tiff` its anomaly map, float32, of the
-  model's `map_size`.
+  `predictions/<category>/<kind>/NAME.tiff` holds the image's anomaly map, in
+  float32 and at the model's `map_size`. All processes of the model's mesh must
+  call this function.
 
   Args:
-    model: The model. All processes of its mesh call this.
+    model: The model.
     records: The images, `Dataset.unlabelled`.
-    reading: How they are read.
-    workdir: The folder that gets `predictions/`; all processes must see it.
+    reading: Settings for reading the records.
+    workdir: Folder that gets `predictions/`; all processes must share it.
 
   Raises:
-    DataError: If a file cannot be read; it is named.
+    DataError: If a file cannot be read; the error names the file.
   """
   if not records:
     return

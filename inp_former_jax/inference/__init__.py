@@ -1,1 +1,1 @@
-"""Images -> anomaly maps and scores; the one way for all uses."""
+"""Inference: from images to anomaly maps and scores, the same for all uses."""

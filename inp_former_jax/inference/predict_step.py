@@ -1,4 +1,4 @@
-"""Images in, anomaly maps and scores out: the one function for all uses."""
+"""The one function, for all uses, from images to anomaly maps and scores."""
 
 import dataclasses
 import functools
@@ -19,16 +19,17 @@ class Prediction:
   """Anomaly maps and scores of a batch of images.
 
   Attributes:
-    anomaly_map: (B, S, S) float32, mean of 1 - cosine, in [0, 2].
-    image_score: (B,) float32, in [0, 2].
+    anomaly_map: The anomaly maps, (B, S, S) float32, means of 1 - cosine, in
+      [0, 2].
+    image_score: The image scores, (B,) float32, in [0, 2].
   """
 
   anomaly_map: jax.Array
   image_score: jax.Array
 
 
-# The categories in turn, and every load of the same model, share what is
-# compiled.
+# Cached, so that the models of one category after another, and every load of
+# the same model, share what is compiled.
 @functools.lru_cache(maxsize=8)
 def make_predict_step(
   graphdef: nnx.GraphDef,
@@ -42,17 +43,17 @@ def make_predict_step(
   """Builds the jitted prediction function.
 
   Args:
-    graphdef: Of an `INPFormer`, as `inp_former.split` gives it.
-    mesh: The images are spread over all its devices.
+    graphdef: Graph definition of an `INPFormer`, from `inp_former.split`.
+    mesh: The devices over which the images are spread.
     patch_size: Side of the encoder's patches in pixels.
     size: Side of the anomaly map in pixels.
-    top_fraction: Share of the map's pixels that makes the image score.
+    top_fraction: Share of the map's pixels whose mean is the image score.
     zero_shot: Whether a patch is scored by its distance to the nearest INP of
       its own image, instead of by how badly it is reconstructed.
 
   Returns:
-    A function (trainable, frozen, images uint8 (B, H, W, 3)) -> Prediction;
-    it compiles once per shape.
+    A function (trainable, frozen, images) -> Prediction, where the images are
+    uint8 (B, H, W, 3). It compiles once per shape.
   """
 
   def predict_step(trainable, frozen, images):

@@ -1,4 +1,4 @@
-"""A model over the records of a data set: batches and their predictions."""
+"""Runs a model over the records of a data set, in batches."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -14,11 +14,11 @@ from inp_former_jax.inference.trained import TrainedModel
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-  """How records are read and put into batches.
+  """Settings for reading records and putting them into batches.
 
   Attributes:
-    batch_size: Number of images per global batch; rounded up so that all
-      devices share it evenly.
+    batch_size: Number of images per global batch, which is rounded up to a
+      multiple of the number of devices.
     num_workers: Number of processes that decode images; 0 for threads.
     num_threads: Number of threads that decode images.
   """
@@ -31,29 +31,29 @@ class Reading:
 def predict_records(
   model: TrainedModel, records: Sequence[Record], reading: Reading
 ) -> Iterator[tuple[dict[str, np.ndarray], Prediction]]:
-  """Gives batches of this process's records with their predictions.
+  """Predicts records and yields them in batches with their predictions.
 
-  A prediction is handed out when the next one is under way, so that the
-  device does not wait for the host.
+  All processes of the model's mesh must call this function. A prediction is
+  yielded when the next one has been started, so that the device does not wait
+  for the host.
 
   Args:
-    model: The model, with the preprocessing of its images. All processes of
-      its mesh call this.
+    model: The model, with the preprocessing of its images.
     records: The records to predict, at least one.
-    reading: How they are read.
+    reading: Settings for reading the records.
 
   Yields:
-    A batch as `loader.evaluation_batches` gives it, without its images; and
-    the prediction of the global batch.
+    This process's part of a batch, as `loader.evaluation_batches` yields it but
+    without the images, and the prediction of the global batch.
 
   Raises:
-    DataError: If a file cannot be read; it is named.
+    DataError: If a file cannot be read; the error names the file.
     ValueError: If the model does not know the sizes of its images.
   """
   if model.preprocessing is None:
     raise ValueError(
-      "The model does not know data.resize and data.crop, the sizes of the "
-      "images it was trained on: a converted checkpoint does not hold them. "
+      "The model does not know `resize` and `crop`, the sizes of the images "
+      "that it was trained on: a converted checkpoint does not hold them. "
       "Give them when you load it: trained.load(workdir, "
       'expected={"data": {"resize": 448, "crop": 392}}).'
     )

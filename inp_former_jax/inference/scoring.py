@@ -1,10 +1,10 @@
-"""Anomaly map and image score: one small linear operator, then a mean.
+"""Anomaly map and image score: a small linear operator, then a mean.
 
 The original upsamples the distance map to the crop (bilinear, corners
 aligned), resizes it to the evaluation size (bilinear, half-pixel centres, no
-antialias) and smooths it (5x5 Gaussian of sigma 4, zero padding). All of it
+antialias) and smooths it (5x5 Gaussian of sigma 4, zero padding). All of this
 is linear and separable, hence map = A_rows @ distance @ A_columns.T with
-A = Gaussian @ resize @ upsample, computed once.
+A = Gaussian @ resize @ upsample, which is computed once.
 """
 
 import functools
@@ -27,16 +27,16 @@ GAUSSIAN_SIGMA = 4.0
 def bilinear_matrix(
   size_in: int, size_out: int, *, align_corners: bool
 ) -> np.ndarray:
-  """Bilinear resize of one axis as a matrix, as PyTorch's interpolate.
+  """Returns the matrix that resizes an axis as PyTorch's interpolate does.
 
   Args:
-    size_in: Samples before.
-    size_out: Samples after.
-    align_corners: True puts the first and last samples on each other; False
-      takes half-pixel centres, clamped at the border, without antialias.
+    size_in: Number of samples before resizing.
+    size_out: Number of samples after resizing.
+    align_corners: True aligns the first and the last samples. False samples at
+      half-pixel centres, clamped at the border, without antialias.
 
   Returns:
-    (size_out, size_in) float64, rows summing to 1.
+    The bilinear weights, (size_out, size_in) float64, with rows that sum to 1.
   """
   index = np.arange(size_out)
   if align_corners:
@@ -52,7 +52,14 @@ def bilinear_matrix(
 
 
 def gaussian_matrix(size: int) -> np.ndarray:
-  """Gaussian smoothing of one axis as a (size, size) matrix, zero padding."""
+  """Returns the matrix that smooths an axis by a Gaussian, with zero padding.
+
+  Args:
+    size: Number of samples along the axis.
+
+  Returns:
+    The weights, (size, size) float64.
+  """
   offsets = np.arange(GAUSSIAN_SIZE) - GAUSSIAN_SIZE // 2
   kernel = np.exp(-(offsets**2) / (2 * GAUSSIAN_SIGMA**2))
   kernel /= kernel.sum()
@@ -64,15 +71,15 @@ def gaussian_matrix(size: int) -> np.ndarray:
 
 @functools.cache
 def scoring_matrix(patches: int, crop: int, size: int) -> np.ndarray:
-  """The whole of an axis: upsample, resize, smooth.
+  """Returns the matrix A that upsamples, resizes and smooths an axis.
 
   Args:
-    patches: Patches along the axis.
-    crop: Pixels of the model's input along the axis.
-    size: Pixels of the anomaly map along the axis.
+    patches: Number of patches along the axis.
+    crop: Number of pixels of the model's input along the axis.
+    size: Number of pixels of the anomaly map along the axis.
 
   Returns:
-    A, (size, patches) float32.
+    The matrix A, (size, patches) float32.
   """
   upsample = bilinear_matrix(patches, crop, align_corners=True)
   resize = bilinear_matrix(crop, size, align_corners=False)
@@ -82,15 +89,17 @@ def scoring_matrix(patches: int, crop: int, size: int) -> np.ndarray:
 def group_distance(
   encoder_groups: Sequence[jax.Array], decoder_groups: Sequence[jax.Array]
 ) -> jax.Array:
-  """Per-patch distance, the mean over groups of 1 - cos(g, h).
+  """Computes the distance of every patch, the groups' mean of 1 - cos(g, h).
+
+  The original averages the groups' maps after the upsampling, which gives the
+  same result because the map is linear in the distance.
 
   Args:
-    encoder_groups: Arrays g (B, N, C) float32.
-    decoder_groups: Arrays h of the same shapes.
+    encoder_groups: The encoder groups g, each (B, N, C) float32.
+    decoder_groups: The decoder groups h, of the same shapes.
 
   Returns:
-    (B, N) in [0, 2]. (The map is linear in it, so that the mean may be taken
-    before the upsampling.)
+    The distances, (B, N), in [0, 2].
   """
   distances = [
     1.0 - cosine_similarity(g, h)
@@ -105,16 +114,17 @@ def anomaly_map(
   crop: tuple[int, int],
   size: int = EVALUATION_SIZE,
 ) -> jax.Array:
-  """Per-patch distances to a smoothed map at evaluation size.
+  """Computes smoothed anomaly maps at evaluation size.
 
   Args:
-    distance: (B, N): `group_distance`, or the INP distance for zero-shot.
-    grid: Rows and columns of patches, with rows * columns = N.
+    distance: Distance of every patch, (B, N): `group_distance`, or the INP
+      distance for zero-shot.
+    grid: Numbers of rows and columns of patches, with rows * columns = N.
     crop: Height and width of the model's input in pixels.
     size: Side of the map in pixels.
 
   Returns:
-    (B, size, size) float32, in [0, 2].
+    The anomaly maps, (B, size, size) float32, in [0, 2].
   """
   rows = scoring_matrix(grid[0], crop[0], size)
   columns = scoring_matrix(grid[1], crop[1], size)
@@ -124,15 +134,15 @@ def anomaly_map(
 def full_anomaly_map(
   distance: jax.Array, grid: tuple[int, int], crop: tuple[int, int]
 ) -> jax.Array:
-  """The map at the crop's size, before resizing and smoothing.
+  """Computes anomaly maps at the crop's size, before resizing and smoothing.
 
   Args:
-    distance: (B, N).
-    grid: Rows and columns of patches.
+    distance: Distance of every patch, (B, N).
+    grid: Numbers of rows and columns of patches, with rows * columns = N.
     crop: Height and width of the model's input in pixels.
 
   Returns:
-    (B, height, width) float32.
+    The maps, (B, height, width) float32, in [0, 2].
   """
   rows = bilinear_matrix(grid[0], crop[0], align_corners=True)
   columns = bilinear_matrix(grid[1], crop[1], align_corners=True)
@@ -140,7 +150,8 @@ def full_anomaly_map(
 
 
 def _separable(rows, distance: jax.Array, columns) -> jax.Array:
-  # Always in float32: the operator is small, and scores are compared closely.
+  # Always float32, because the operator is small and scores can lie close
+  # together.
   return jnp.einsum(
     "si,bij,tj->bst",
     rows.astype(np.float32),
@@ -153,15 +164,15 @@ def _separable(rows, distance: jax.Array, columns) -> jax.Array:
 def image_score(
   maps: jax.Array, top_fraction: float = TOP_FRACTION
 ) -> jax.Array:
-  """Mean of the highest values of a map.
+  """Computes image scores, the means of the highest values of each map.
 
   Args:
-    maps: (B, H, W).
-    top_fraction: Share of the pixels; int(fraction * H * W) are taken, 655
-      of 256 x 256 by default, at least one.
+    maps: Anomaly maps, (B, H, W).
+    top_fraction: Share of the pixels that are averaged: int(fraction * H * W),
+      by default 655 of 256 x 256, but at least one.
 
   Returns:
-    (B,).
+    The image scores, (B,).
   """
   flat = maps.reshape(maps.shape[0], -1)
   count = max(1, int(top_fraction * flat.shape[1]))

@@ -1,1 +1,1 @@
-"""The encoder and INP-Former."""
+"""The networks: the frozen encoder, and INP-Former on top of it."""

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds, counted from shapes: no memory is needed."""
+"""Counts parameters and multiply-adds from shapes alone, without memory."""
 
 import dataclasses
 import math
@@ -11,16 +11,18 @@ from inp_former_jax.models.inp_former import NUM_PROTOTYPES, INPFormer
 
 @dataclasses.dataclass(frozen=True)
 class Complexity:
-  """Size of a model at one image size.
+  """Parameters and operations of a model at one image size.
 
   Attributes:
-    parameters: All of them, frozen and trainable.
-    layer_parameters: Those of linear layers and layer norms, as the paper
-      counts: without tokens, position table, LayerScale and head scales.
-    multiply_adds: Of linear layers and patch embedding, for one image, as the
-      paper counts.
-    attention_multiply_adds: Of queries with keys and weights with values,
-      which the paper does not count.
+    parameters: Number of all parameters, frozen and trainable.
+    layer_parameters: Number of parameters of linear layers and layer norms,
+      as the paper counts: without tokens, position table, LayerScale and head
+      scales.
+    multiply_adds: Number of multiply-adds of linear layers and patch
+      embedding for one image, as the paper counts.
+    attention_multiply_adds: Number of multiply-adds of queries with keys and
+      of attention weights with values for one image, which the paper does not
+      count.
   """
 
   parameters: int
@@ -37,7 +39,7 @@ def count(
   *,
   num_prototypes: int = NUM_PROTOTYPES,
 ) -> Complexity:
-  """Counts a model with INPs by its shapes.
+  """Counts the parameters and multiply-adds of a model with INPs.
 
   Args:
     variant: The encoder's size, a row of `vit.VARIANTS`.
@@ -47,7 +49,7 @@ def count(
     num_prototypes: Number of INPs.
 
   Returns:
-    The counts.
+    The counts for one image.
   """
   model = nnx.eval_shape(
     lambda: INPFormer(
@@ -83,7 +85,7 @@ def count(
 
 
 def _rows(path: str, tokens: int, patches: int, inps: int) -> int:
-  """How many vectors of one image pass through a linear layer."""
+  """Returns how many vectors of one image pass through a linear layer."""
   of_keys = path.endswith("attn/kv/kernel")
   if path.startswith("encoder/blocks"):
     return tokens

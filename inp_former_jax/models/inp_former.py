@@ -28,14 +28,18 @@ _trunc_normal = nnx.initializers.truncated_normal(0.01, lower=-3.0, upper=3.0)
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class INPFormerOutput:
-  """What one forward pass gives, all float32 but the extractor attention.
+  """Outputs of a forward pass, all float32 except the extractor attention.
 
   Attributes:
-    encoder_groups: Two (B, N, C): means of e0..e3 and of e4..e7.
-    decoder_groups: Two (B, N, C), each to match its encoder group.
-    inps: (B, M, C), or None without INPs.
-    inp_distance: (B, N), min over the INPs of 1 - cosine, in [0, 2]; or None.
-    extractor_attention: (B, h, M, N), rows summing to 1; or None.
+    encoder_groups: The two encoder groups, each (B, N, C): the means of e0..e3
+      and of e4..e7.
+    decoder_groups: The two decoder groups, each (B, N, C), in the order of the
+      encoder groups that they are trained to match.
+    inps: The INPs, (B, M, C), or None for a model without INPs.
+    inp_distance: Distance of every patch to the nearest INP, (B, N), in
+      [0, 2], or None for a model without INPs.
+    extractor_attention: Attention of the extractor, (B, h, M, N), with rows
+      that sum to 1, or None for a model without INPs.
   """
 
   encoder_groups: tuple[jax.Array, jax.Array]
@@ -46,18 +50,21 @@ class INPFormerOutput:
 
 
 def mean_features(features: Sequence[jax.Array]) -> jax.Array:
-  """Mean over features e_i or d_i, each (B, N, C); at least float32."""
+  """Averages features e_i or d_i, each (B, N, C), in at least float32."""
   widened = (_at_least_float32(f) for f in features)
   return functools.reduce(operator.add, widened) / len(features)
 
 
 def _at_least_float32(x: jax.Array) -> jax.Array:
-  """Losses and scores are never computed in less; float64 stays (verify)."""
+  """Casts to float32, the least that losses and scores are computed in.
+
+  float64 is kept, because the verification computes in it.
+  """
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class CrossAttention(nnx.Module):
-  """Projections shared by the two cross-attentions: q; k and v; output."""
+  """Base of the two cross-attentions, with the projections that they share."""
 
   def __init__(self, width: int, num_heads: int, *, dtype, rngs: nnx.Rngs):
     linear = functools.partial(
@@ -71,14 +78,17 @@ class CrossAttention(nnx.Module):
   def project(
     self, x: jax.Array, context: jax.Array
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Queries of x, keys and values of context, each (B, tokens, h, C / h)."""
+    """Projects x (B, Q, C) to queries, context (B, K, C) to keys and values.
+
+    They are (B, Q, h, C / h), (B, K, h, C / h) and (B, K, h, C / h).
+    """
     heads = self.num_heads
     q = self.q(x).reshape(*x.shape[:2], heads, -1)
     kv = self.kv(context).reshape(*context.shape[:2], 2, heads, -1)
     return q, kv[:, :, 0], kv[:, :, 1]
 
   def merge(self, weights: jax.Array, v: jax.Array) -> jax.Array:
-    """(B, h, Q, K) weights and (B, K, h, C / h) values -> (B, Q, C)."""
+    """Sums v (B, K, h, C/h) by weights (B, h, Q, K); projects to (B, Q, C)."""
     out = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
     return self.proj(out.reshape(*out.shape[:2], -1))
 
@@ -89,7 +99,10 @@ class ExtractorAttention(CrossAttention):
   def __call__(
     self, x: jax.Array, context: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """(B, M, C), (B, N, C) -> output (B, M, C), attention (B, h, M, N)."""
+    """Attends from prototypes x (B, M, C) to patches (B, N, C).
+
+    Returns the output, (B, M, C), and the attention weights, (B, h, M, N).
+    """
     q, k, v = self.project(x, context)
     logits = jnp.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k)
     attention = jax.nn.softmax(_at_least_float32(logits)).astype(v.dtype)
@@ -104,7 +117,7 @@ class GuidedAttention(CrossAttention):
     self.learn_scale = nnx.Param(jnp.ones(num_heads))  # s_h
 
   def __call__(self, x: jax.Array, inps: jax.Array) -> jax.Array:
-    """(B, N, C), (B, M, C) -> (B, N, C)."""
+    """Attends from patches x (B, N, C) to INPs (B, M, C); gives (B, N, C)."""
     q, k, v = self.project(x, inps)
     q, k = _l2_normalise(q), _l2_normalise(k)
     similarity = jnp.einsum("bqhd,bkhd->bhqk", q, k)
@@ -119,7 +132,7 @@ def _l2_normalise(x: jax.Array) -> jax.Array:
 
 
 class _Block(nnx.Module):
-  """The two norms and the MLP that all trainable blocks have."""
+  """Base of all trainable blocks, with their two norms and their MLP."""
 
   def __init__(self, width: int, *, dtype, rngs: nnx.Rngs):
     norm = functools.partial(
@@ -140,7 +153,10 @@ class ExtractorBlock(_Block):
   def __call__(
     self, prototypes: jax.Array, fused: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """(B, M, C), (B, N, C) -> INPs (B, M, C), attention (B, h, M, N)."""
+    """Turns tokens T (B, M, C) and fused tokens F (B, N, C) into INPs.
+
+    Returns the INPs, (B, M, C), and the attention weights, (B, h, M, N).
+    """
     # The original uses the same LN1 for both inputs.
     update, attention = self.attn(self.norm1(prototypes), self.norm1(fused))
     x = prototypes + update
@@ -155,14 +171,14 @@ class GuidedBlock(_Block):
     self.attn = GuidedAttention(width, num_heads, dtype=dtype, rngs=rngs)
 
   def __call__(self, x: jax.Array, inps: jax.Array) -> jax.Array:
-    """(B, N, C), (B, M, C) -> (B, N, C)."""
+    """Decodes patches x (B, N, C) from INPs (B, M, C); gives (B, N, C)."""
     # No residual around the attention: it would carry the anomaly through.
     y = self.attn(self.norm1(x), self.norm1(inps))
     return y + self.mlp(self.norm2(y))
 
 
 class SelfAttentionBlock(_Block):
-  """A plain transformer block: the decoder of the ablation without INPs."""
+  """A plain transformer block, for the decoder of the model without INPs."""
 
   def __init__(self, width: int, num_heads: int, *, dtype, rngs: nnx.Rngs):
     super().__init__(width, dtype=dtype, rngs=rngs)
@@ -171,7 +187,7 @@ class SelfAttentionBlock(_Block):
     )
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """(B, N, C) -> (B, N, C)."""
+    """Applies the block to patches (B, N, C); gives (B, N, C)."""
     x = x + self.attn(self.norm1(x))
     return x + self.mlp(self.norm2(x))
 
@@ -181,10 +197,12 @@ class INPFormer(nnx.Module):
 
   Attributes:
     encoder: The frozen VisionTransformer.
-    prototypes: (1, M, C) learnable tokens T, or None without INPs.
-    extractor: One block that turns T and the image's tokens into INPs.
-    bottleneck: MLP, C -> 4C -> C.
-    decoder: Eight blocks.
+    prototypes: The learnable tokens T, (1, M, C), or None without INPs.
+    extractor: The block that turns T and the image's tokens into INPs, or
+      None without INPs.
+    bottleneck: The MLP before the decoder, C -> 4C -> C.
+    decoder: The blocks of the decoder, as many as target blocks.
+    dtype: Compute dtype; parameters are float32.
   """
 
   def __init__(
@@ -197,14 +215,14 @@ class INPFormer(nnx.Module):
     dtype: jax.typing.DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
-    """Builds the model, all of it randomly initialised.
+    """Builds the model with random weights throughout.
 
     Args:
-      variant: A row of vit.VARIANTS.
-      num_registers: Register tokens of the encoder, 0 or 4.
+      variant: Size of the encoder, a row of vit.VARIANTS.
+      num_registers: Number of register tokens of the encoder, 0 or 4.
       num_prototypes: Number of INPs M.
-      use_inps: False gives the paper's ablation without INPs: a decoder of
-        plain self-attention blocks, and no extractor.
+      use_inps: Whether the model has INPs. False gives the paper's ablation: a
+        decoder of plain self-attention blocks, and no extractor.
       dtype: Compute dtype; parameters are float32.
       rngs: Source of the initial values.
     """
@@ -229,10 +247,11 @@ class INPFormer(nnx.Module):
     """Runs encoder, extractor, bottleneck and decoder.
 
     Args:
-      images: (B, H, W, 3), normalised; the patch size divides H and W.
+      images: Normalised images, (B, H, W, 3); the patch size divides H and W.
 
     Returns:
-      The matched groups and what the INPs say of every patch.
+      The encoder and decoder groups, and the INPs with their distances and
+      attention.
     """
     features = self.encoder.target_features(images)
     fused = mean_features(features)
@@ -258,8 +277,15 @@ class INPFormer(nnx.Module):
     )
 
   def extract_inps(self, fused: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Fused tokens F (B, N, C) -> INPs (B, M, C), attention (B, h, M, N)."""
-    assert self.prototypes is not None  # there are none without INPs
+    """Extracts the INPs of each image.
+
+    Args:
+      fused: Fused tokens F, (B, N, C).
+
+    Returns:
+      The INPs, (B, M, C) float32, and the attention weights, (B, h, M, N).
+    """
+    assert self.prototypes is not None  # a model without INPs has none
     assert self.extractor is not None
     tokens = self.prototypes[...].astype(self.dtype)
     tokens = jnp.broadcast_to(tokens, (fused.shape[0], *tokens.shape[1:]))
@@ -267,7 +293,15 @@ class INPFormer(nnx.Module):
     return _at_least_float32(inps), attention
 
   def decode(self, fused: jax.Array, inps: jax.Array | None) -> list[jax.Array]:
-    """F (B, N, C), INPs (B, M, C) -> d1..d8, each (B, N, C)."""
+    """Runs bottleneck and decoder.
+
+    Args:
+      fused: Fused tokens F, (B, N, C).
+      inps: INPs P, (B, M, C), or None for a model without INPs.
+
+    Returns:
+      The outputs d1..d8 of the decoder blocks, each (B, N, C).
+    """
     x = self.bottleneck(fused.astype(self.dtype))
     if inps is not None:
       inps = inps.astype(self.dtype)
@@ -276,33 +310,38 @@ class INPFormer(nnx.Module):
       if isinstance(block, SelfAttentionBlock):
         x = block(x)
       else:
-        assert inps is not None  # these blocks are built with INPs only
+        assert inps is not None  # only a model with INPs has these blocks
         x = block(x, inps)
       outputs.append(x)
     return outputs
 
 
 def inp_distance(fused: jax.Array, inps: jax.Array) -> jax.Array:
-  """Distance of every patch to the nearest INP.
+  """Computes the distance of every patch to the nearest INP.
 
-  D_i = min_m (1 - cos(F_i, P_m)): its mean is the coherence loss (Eq. 5), its
-  map is the zero-shot anomaly map.
+  D_i = min_m (1 - cos(F_i, P_m)). Its mean is the coherence loss (Eq. 5), and
+  its map is the zero-shot anomaly map.
 
   Args:
     fused: Fused tokens F, (B, N, C) float32.
     inps: INPs P, (B, M, C) float32.
 
   Returns:
-    (B, N), in [0, 2].
+    The distances D, (B, N), in [0, 2].
   """
   similarity = cosine_similarity(fused[:, :, None], inps[:, None])
   return jnp.min(1.0 - similarity, axis=-1)
 
 
 def split(model: INPFormer) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-  """Graph definition, trainable state and frozen state (the encoder).
+  """Splits a model into structure, trainable part and frozen encoder.
 
-  `nnx.merge(graphdef, trainable, frozen)` gives the model back.
+  Args:
+    model: The model to split.
+
+  Returns:
+    The graph definition, the trainable state and the frozen state, which
+    `nnx.merge` puts together again, in this order.
   """
   graphdef, trainable, frozen = nnx.split(
     model, nnx.Not(nnx.PathContains("encoder")), ...

@@ -1,4 +1,4 @@
-"""Keeps files with encoders' weights under the encoders' names.
+"""Command that finds, downloads and imports the weights of encoders.
 
 python -m inp_former_jax.models.pretrained where NAME
 python -m inp_former_jax.models.pretrained fetch NAME [--source original]
@@ -14,7 +14,7 @@ from inp_former_jax.weights.pretrained import import_file
 
 
 def _describe(name: str) -> str:
-  """Where an encoder's weights come from, without fetching them."""
+  """Describes where an encoder's weights come from, without fetching them."""
   file = sources.find_cached(name)
   if file is not None:
     return f"{file.path}\nsha256 {file.sha256}"
@@ -48,10 +48,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-  """The command `where`, `fetch` or `import`.
+  """Runs the command `where`, `fetch` or `import`.
 
   Args:
-    arguments: Of the command line; those of the process by default.
+    arguments: Arguments of the command line; by default the process's.
   """
   args = _parse(arguments)
   try:

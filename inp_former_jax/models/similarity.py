@@ -1,20 +1,21 @@
-"""Cosine similarity, which the losses, the INPs and the scores share."""
+"""Cosine similarity, as the losses, the INPs and the scores use it."""
 
 import jax
 import jax.numpy as jnp
 
 
 def cosine_similarity(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Cosine over the last axis, with PyTorch's guard against zero vectors.
+  """Computes the cosine similarity over the last axis.
 
-  cos(a, b) = a.b / (max(|a|, 1e-8) max(|b|, 1e-8))
+  cos(a, b) = a.b / (max(|a|, 1e-8) max(|b|, 1e-8)), with PyTorch's guard
+  against zero vectors.
 
   Args:
-    a: (..., C), any shape that broadcasts with b's.
-    b: (..., C).
+    a: Vectors (..., C), of any shape that broadcasts with that of b.
+    b: Vectors (..., C).
 
   Returns:
-    (...) in [-1, 1].
+    The similarities (...), in [-1, 1].
   """
   return jnp.sum(_unit(a) * _unit(b), axis=-1)
 

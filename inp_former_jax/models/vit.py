@@ -20,14 +20,15 @@ AnyArray = jax.Array | np.ndarray  # on a device or on the host
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-  """Size of a ViT.
+  """Size of a vision transformer.
 
   Attributes:
-    width: Channels C of a token.
-    depth: Number of blocks of the published encoder; a student has none
-      after its last target block.
-    num_heads: Attention heads.
-    target_blocks: 0-based blocks whose outputs INP-Former reads, ascending.
+    width: Number of channels C of a token.
+    depth: Number of blocks of the published encoder. (A distilled student
+      ends with its last target block.)
+    num_heads: Number of attention heads.
+    target_blocks: Indices of the blocks whose outputs INP-Former reads,
+      0-based and ascending.
     patch_size: Side of a patch in pixels.
     position_grid: Side of the trained position table, in patches.
   """
@@ -41,7 +42,7 @@ class Variant:
 
 
 VARIANTS = {
-  # For tests: the references' size, and the quickest to compile.
+  # For tests: the size of the reference arrays, and a size quick to compile.
   "nano": Variant(width=48, depth=12, num_heads=3),
   "femto": Variant(width=24, depth=4, num_heads=3, target_blocks=(0, 1, 2, 3)),
   "tiny": Variant(width=192, depth=10, num_heads=6),  # distilled students
@@ -58,11 +59,12 @@ VARIANTS = {
 
 @functools.cache
 def _bicubic_matrix(size: int, trained: int) -> np.ndarray:
-  """(size, trained) weights of DINOv2's resize of the position table.
+  """Returns the matrix (size, trained) by which DINOv2 resizes positions.
 
-  PyTorch's bicubic, not jax.image.resize's: a = -0.75, no antialias, borders
-  clamped, and the source coordinate from the scale (size + 0.1) / trained
-  that DINOv2 passes to dodge a rounding error. The coordinate is float32 there.
+  It is PyTorch's bicubic interpolation, not jax.image.resize's: a = -0.75, no
+  antialias, and borders clamped. The source coordinate, float32 as in PyTorch,
+  follows from the scale (size + 0.1) / trained, which DINOv2 passes to avoid a
+  rounding error.
   """
   a = -0.75
   step = np.float32(trained / (size + 0.1))
@@ -84,12 +86,13 @@ def resize_position_table(
   """Resizes the patch part of the position table to another grid.
 
   Args:
-    table: (1, G * G, C) float32 for the trained grid of GxG patches.
-    height: Rows of the patch grid.
-    width: Columns of the patch grid.
+    table: Positions for the trained grid of GxG patches, (1, G * G, C) float32.
+    height: Number of rows of the new grid.
+    width: Number of columns of the new grid.
 
   Returns:
-    (1, height * width, C) float32; the table itself where the grid is GxG.
+    Positions for the new grid, (1, height * width, C) float32; the table
+    itself if the new grid is GxG too.
   """
   trained = math.isqrt(table.shape[1])
   if height == width == trained:
@@ -115,7 +118,7 @@ class LayerNorm(nnx.LayerNorm):
 
 
 class Mlp(nnx.Module):
-  """C -> hidden -> C with the exact (erf) GELU."""
+  """Two-layer perceptron, C -> ratio * C -> C, with the exact (erf) GELU."""
 
   def __init__(
     self, width: int, *, dtype, rngs: nnx.Rngs, kernel_init=None, ratio: int = 4
@@ -125,18 +128,30 @@ class Mlp(nnx.Module):
     self.fc2 = linear(ratio * width, width, kernel_init=kernel_init)
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """(..., C) -> (..., C)."""
+    """Applies both layers to x (..., C); gives (..., C)."""
     return self.fc2(self.hidden(x))
 
   def hidden(self, x: jax.Array) -> jax.Array:
-    """(..., C) -> the neurons, (..., hidden)."""
+    """Computes the hidden neurons of x (..., C): (..., ratio * C)."""
     return jax.nn.gelu(self.fc1(x), approximate=False)
 
 
 def linear_layer(
   inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs, kernel_init=None
 ) -> nnx.Linear:
-  """A linear layer with float32 parameters that computes in `dtype`."""
+  """Builds a linear layer with float32 parameters that computes in `dtype`.
+
+  Args:
+    inputs: Number of input channels.
+    outputs: Number of output channels.
+    dtype: Compute dtype.
+    rngs: Source of the initial values.
+    kernel_init: Initialiser of the kernel; by default a truncated normal
+      distribution with a standard deviation of 0.02. The bias starts at 0.
+
+  Returns:
+    The layer.
+  """
   kernel_init = kernel_init or nnx.initializers.truncated_normal(0.02)
   return nnx.Linear(
     inputs, outputs, dtype=dtype, kernel_init=kernel_init, rngs=rngs
@@ -157,11 +172,11 @@ class SelfAttention(nnx.Module):
     self.proj = linear(width, width)
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """(B, N, C) -> (B, N, C)."""
+    """Attends among tokens x (B, N, C); gives (B, N, C)."""
     return self.proj(self.mix(x))
 
   def mix(self, x: jax.Array) -> jax.Array:
-    """What the heads give, before the output projection: (B, N, C)."""
+    """Computes the heads' outputs before the projection: (B, N, C)."""
     batch, tokens, width = x.shape
     qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, -1)
     q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
@@ -170,7 +185,10 @@ class SelfAttention(nnx.Module):
 
 
 class EncoderBlock(nnx.Module):
-  """x + g1 * attn(LN(x)), then x + g2 * mlp(LN(x)); g is LayerScale."""
+  """Transformer block with LayerScale g1 and g2.
+
+  x = x + g1 * attn(LN(x)), then x = x + g2 * mlp(LN(x)).
+  """
 
   def __init__(self, variant: Variant, *, dtype, rngs: nnx.Rngs):
     width = variant.width
@@ -185,7 +203,7 @@ class EncoderBlock(nnx.Module):
     self.ls2 = nnx.Param(jnp.ones(width))
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """(B, T, C) -> (B, T, C)."""
+    """Applies the block to tokens x (B, T, C); gives (B, T, C)."""
     x = x + self.ls1[...].astype(x.dtype) * self.attn(self.norm1(x))
     return x + self.ls2[...].astype(x.dtype) * self.mlp(self.norm2(x))
 
@@ -194,8 +212,8 @@ class VisionTransformer(nnx.Module):
   """DINOv2 ViT without its final norm, cut after the last block needed.
 
   Attributes:
-    variant: Widths and target blocks.
-    num_registers: Register tokens R, 0 or 4.
+    variant: Size of the encoder, with its target blocks.
+    num_registers: Number of register tokens R, 0 or 4.
     dtype: Compute dtype; parameters are float32.
     blocks: The blocks that are run.
   """
@@ -212,10 +230,10 @@ class VisionTransformer(nnx.Module):
     """Builds a randomly initialised encoder.
 
     Args:
-      variant: A row of VARIANTS.
-      num_registers: Register tokens.
-      num_blocks: Blocks to build; by default up to the last target block,
-        for no later one has any influence.
+      variant: Size of the encoder, a row of VARIANTS.
+      num_registers: Number of register tokens.
+      num_blocks: Number of blocks to build; by default up to the last target
+        block, because later blocks have no influence.
       dtype: Compute dtype.
       rngs: Source of the initial values.
     """
@@ -242,17 +260,17 @@ class VisionTransformer(nnx.Module):
     )
 
   def embed(self, images: AnyArray) -> jax.Array:
-    """Images to tokens.
+    """Turns images into tokens.
 
     Args:
-      images: (B, H, W, 3), normalised; the patch size divides H and W.
+      images: Normalised images, (B, H, W, 3); the patch size divides H and W.
 
     Returns:
-      (B, 1 + R + N, C): class token, registers, then patches row by row. The
-      registers carry no position.
+      The tokens, (B, 1 + R + N, C): class token, registers, then patches row
+      by row. The registers carry no position.
 
     Raises:
-      ValueError: H or W is not a multiple of the patch size.
+      ValueError: If H or W is not a multiple of the patch size.
     """
     batch, height, width, _ = images.shape
     size = self.variant.patch_size
@@ -262,7 +280,7 @@ class VisionTransformer(nnx.Module):
         f"height and width must be multiples of {size}."
       )
     rows, columns = height // size, width // size
-    # A convolution whose stride is its size is one product over patches.
+    # A convolution whose stride is its size is a matrix product over patches.
     patches = jnp.asarray(images).reshape(batch, rows, size, columns, size, 3)
     patches = patches.transpose(0, 1, 3, 2, 4, 5)
     x = self.patch_embed(patches.reshape(batch, rows * columns, -1))
@@ -281,10 +299,10 @@ class VisionTransformer(nnx.Module):
     """Runs the encoder.
 
     Args:
-      images: (B, H, W, 3), normalised; the patch size divides H and W.
+      images: Normalised images, (B, H, W, 3); the patch size divides H and W.
 
     Returns:
-      The output of every block built, each (B, 1 + R + N, C) in `dtype`.
+      The output of every block, each (B, 1 + R + N, C) in `dtype`.
     """
     x = self.embed(images)
     outputs = []
@@ -294,13 +312,14 @@ class VisionTransformer(nnx.Module):
     return outputs
 
   def target_features(self, images: AnyArray) -> list[jax.Array]:
-    """e0..e7: patch tokens of the target blocks.
+    """Computes e0..e7, the patch tokens of the target blocks.
 
     Args:
-      images: (B, H, W, 3), normalised; the patch size divides H and W.
+      images: Normalised images, (B, H, W, 3); the patch size divides H and W.
 
     Returns:
-      Eight arrays (B, N, C), class and register tokens dropped.
+      The output of every target block, each (B, N, C), without class and
+      register tokens.
     """
     outputs = self(images)
     first_patch = 1 + self.num_registers

@@ -1,1 +1,1 @@
-"""Losses, optimizer, step, loop and checkpoints."""
+"""Training: losses, optimizer, step, loop and checkpoints."""

@@ -1,4 +1,4 @@
-"""The training loop, the same for every trainer."""
+"""The training loop that all trainers share."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -19,32 +19,37 @@ class ResumableBatches(Protocol):
   """An endless iterator over batches whose position can be saved."""
 
   def __next__(self) -> Mapping[str, Any]:
-    """Gives this process's rows of the next batch."""
+    """Returns this process's rows of the next batch, by name."""
     ...
 
   def get_state(self) -> dict[str, Any]:
-    """The position, fit for JSON."""
+    """Returns the current position, fit for JSON."""
     ...
 
   def set_state(self, state: dict[str, Any]) -> None:
-    """Goes to a position that `get_state` gave."""
+    """Moves to a position.
+
+    Args:
+      state: The position, as `get_state` returned it.
+    """
     ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-  """What happens between the steps, in this order.
+  """Functions that the loop calls between the steps, in this order.
 
   Attributes:
-    log: Called after every step with its number and its metrics, which are
-      still on the device.
-    checkpoint: Called every `checkpoint_every` steps and after the last one,
-      with the number of steps taken and the state.
-    evaluate: Called every `evaluate_every` steps, in the same way; not after
-      the last one, which the trainer evaluates itself. What it returns is
-      not used.
-    checkpoint_every: Steps between checkpoints; 0 keeps only the last one.
-    evaluate_every: Steps between evaluations; 0 for none.
+    log: Function called after every step with the step's number and its
+      metrics, which are still on the device.
+    checkpoint: Function called every `checkpoint_every` steps and after the
+      last step, with the number of steps taken and the state.
+    evaluate: Function called every `evaluate_every` steps with the same
+      arguments, but not after the last step, whose state the trainer evaluates
+      itself. Its result is ignored.
+    checkpoint_every: Number of steps between checkpoints; 0 saves only the
+      last step.
+    evaluate_every: Number of steps between evaluations; 0 for none.
   """
 
   log: Callable[[int, Metrics], None]
@@ -61,30 +66,31 @@ def start_or_resume(
   initialise: Callable[[], State],
   total_steps: int,
 ) -> tuple[int, State]:
-  """Finds out where to start: at the newest checkpoint, or at the beginning.
+  """Restores the newest checkpoint, or initialises the state if there is none.
 
   Args:
     checkpointer: The run's checkpoints.
-    batches: The training data, moved to the checkpoint's position.
+    batches: The training data, which is moved to the checkpoint's position.
     abstract: Shapes, dtypes and shardings of the state.
-    initialise: Gives the initial state; not called where there is a
-      checkpoint.
-    total_steps: Steps of the whole run.
+    initialise: Function that returns the initial state; it is called only if
+      there is no checkpoint.
+    total_steps: Number of steps of the whole run.
 
   Returns:
-    The number of steps taken, 0 for a converted checkpoint, and the state.
+    The number of steps already taken, which is 0 for a converted checkpoint,
+    and the state.
 
   Raises:
-    CheckpointError: If the checkpoint is of another run, cannot be read, or
-      has had more steps than the run is to have.
+    CheckpointError: If the checkpoint belongs to another run, cannot be read,
+      or has more steps than the whole run.
   """
   step = checkpointer.latest_step
   if step is None:
     return 0, initialise()
   if step > total_steps:
     raise CheckpointError(
-      f"{checkpointer.directory} holds step {step} and the run has "
-      f"{total_steps} steps only. Set config.steps or config.epochs as before."
+      f"{checkpointer.directory} holds step {step}, but the run has only "
+      f"{total_steps} steps. Set `steps` or `epochs` as before."
     )
   trainable, opt_state, position = checkpointer.restore(*abstract)
   batches.set_state(position)
@@ -110,12 +116,12 @@ def describe_start(start: int, total_steps: int) -> str:
 def saving(
   checkpointer: Checkpointer, log: TrainingLog, batches: ResumableBatches
 ) -> Callable[[int, State], None]:
-  """The usual hook for checkpoints.
+  """Builds the usual hook that saves checkpoints.
 
   Args:
     checkpointer: The run's checkpoints.
-    log: The run's log, which is written first: it raises FloatingPointError at
-      a loss that is not finite, and such a state must not be saved.
+    log: The run's log. It is flushed first, and then raises FloatingPointError
+      if the loss is not finite, because such a state must not be saved.
     batches: The training data, whose position is saved too.
 
   Returns:
@@ -140,20 +146,21 @@ def run(
   start: int,
   total_steps: int,
 ) -> State:
-  """Trains.
+  """Runs the training loop.
 
   Args:
-    train_step: Compiled function (state, batch) -> (state, metrics) that may
+    train_step: Compiled function (state, batch) -> (state, metrics), which may
       donate the state.
     state: The state after `start` steps.
-    batches: Gives this process's rows of each batch, from that step on.
-    hooks: What happens between the steps.
-    mesh: A batch is spread over all its devices.
+    batches: Iterator over this process's rows of each batch, from step `start`
+      on.
+    hooks: The functions to call between the steps.
+    mesh: The devices over which a batch is spread.
     start: Number of steps already taken.
     total_steps: Number of steps of the whole run.
 
   Returns:
-    The state after all steps.
+    The state after the last step.
   """
   batch_sharding = sharding.batch_sharding(mesh)
   for step in range(start + 1, total_steps + 1):

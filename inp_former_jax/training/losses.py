@@ -14,7 +14,7 @@ COHERENCE_WEIGHT = 0.2  # lambda, as in the paper
 
 
 def _flat_cosine_distance(g: jax.Array, h: jax.Array) -> jax.Array:
-  """Mean over the batch of 1 - cos(flatten(g), flatten(h))."""
+  """Computes the mean over the batch of 1 - cos(flatten(g), flatten(h))."""
   batch = g.shape[0]
   return jnp.mean(
     1.0 - cosine_similarity(g.reshape(batch, -1), h.reshape(batch, -1))
@@ -31,12 +31,12 @@ def _soft_mining_forward(g, h, gamma):
 
 
 def _soft_mining_backward(gamma, residuals, cotangent):
-  """The value's gradient at h, times w = (D / mean(D))^gamma; none at g."""
+  """Weighs the gradient at h by w = (D / mean(D))^gamma; g gets none."""
   g, h = residuals
   _, pullback = jax.vjp(lambda h: _flat_cosine_distance(g, h), h)
   (gradient,) = pullback(cotangent)
-  # D per position; its mean spans the whole global batch, so that any number
-  # of devices gives the same numbers.
+  # D has a value per position. Its mean spans the whole global batch, so that
+  # the result does not depend on the number of devices.
   distance = jnp.maximum(1.0 - cosine_similarity(g, h), 0.0)
   mean = jnp.maximum(jnp.mean(distance), jnp.finfo(distance.dtype).tiny)
   weight = (distance / mean) ** gamma
@@ -51,20 +51,21 @@ def soft_mining_loss(
   decoder_groups: Sequence[jax.Array],
   gamma: float = GAMMA,
 ) -> jax.Array:
-  """Soft mining loss (Eq. 7 to 9).
+  """Computes the soft mining loss (Eq. 7 to 9).
 
   value = mean over groups and batch of 1 - cos(flatten(g), flatten(h)). The
   gradient is deliberately not the value's: at every position of h it is
   multiplied by w = (D / mean(D))^gamma with D = 1 - cos(g, h), so that
-  positions which are hard to reconstruct weigh more; g and w have none.
+  positions that are hard to reconstruct weigh more. Neither g nor w gets a
+  gradient.
 
   Args:
-    encoder_groups: Arrays g (B, N, C) float32.
-    decoder_groups: Arrays h, of the same shapes.
+    encoder_groups: The encoder groups g, each (B, N, C) float32.
+    decoder_groups: The decoder groups h, of the same shapes.
     gamma: Exponent of the weight, >= 0; 0 gives the value's own gradient.
 
   Returns:
-    Scalar in [0, 2].
+    The loss, a scalar in [0, 2].
   """
   losses = [
     _soft_mining_group(g, h, gamma)
@@ -74,13 +75,14 @@ def soft_mining_loss(
 
 
 def coherence_loss(inp_distance: jax.Array) -> jax.Array:
-  """Coherence loss (Eq. 5): mean over images and patches.
+  """Computes the coherence loss (Eq. 5), a mean over images and patches.
 
   Args:
-    inp_distance: (B, N), min over the INPs of 1 - cosine.
+    inp_distance: Distance of every patch to the nearest INP, (B, N), as
+      `inp_former.inp_distance` returns it.
 
   Returns:
-    Scalar in [0, 2].
+    The loss, a scalar in [0, 2].
   """
   return jnp.mean(inp_distance)
 
@@ -88,16 +90,16 @@ def coherence_loss(inp_distance: jax.Array) -> jax.Array:
 def total_loss(
   output, *, gamma: float = GAMMA, coherence_weight: float = COHERENCE_WEIGHT
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """L = L_sm + lambda L_c (Eq. 10).
+  """Computes the total loss L = L_sm + lambda L_c (Eq. 10).
 
   Args:
-    output: An `INPFormerOutput`.
+    output: The model's output, an `INPFormerOutput`.
     gamma: Exponent of the soft mining weight.
-    coherence_weight: lambda.
+    coherence_weight: The weight lambda of the coherence loss.
 
   Returns:
-    The loss, and a dict of loss, soft_mining_loss and, with INPs,
-    coherence_loss.
+    The loss, and a dict of scalars: `loss`, `soft_mining_loss` and, for a
+    model with INPs, `coherence_loss`.
   """
   mining = soft_mining_loss(output.encoder_groups, output.decoder_groups, gamma)
   if output.inp_distance is None:

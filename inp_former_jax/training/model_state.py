@@ -1,4 +1,4 @@
-"""An INP-Former on a mesh: encoder loaded, the rest to be initialised."""
+"""Builds an INP-Former on a mesh, with the encoder's weights loaded."""
 
 import dataclasses
 import functools
@@ -16,18 +16,18 @@ from inp_former_jax.weights import pretrained
 from inp_former_jax.weights.encoders import EncoderSpec, get_encoder
 
 CONVERTED_ENCODER = "encoder.safetensors"  # beside a converted checkpoint
-_TRAINABLE, _FROZEN = 0, 1  # parts of a model, as `inp_former.split` gives
+_TRAINABLE, _FROZEN = 0, 1  # order of the states from `inp_former.split`
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-  """What decides the structure of an INP-Former.
+  """Settings that decide the structure of an INP-Former.
 
   Attributes:
     encoder: The encoder's name, a key of `encoders.ENCODERS`.
     num_prototypes: Number of INPs.
-    use_inps: False gives the paper's ablation without INPs.
+    use_inps: Whether the model has INPs; False gives the paper's ablation.
     dtype: Compute dtype, a key of DTYPES; parameters are float32.
   """
 
@@ -42,17 +42,20 @@ class ModelSettings:
     return get_encoder(self.encoder)
 
   def build(self, seed: int = 0) -> inp_former.INPFormer:
-    """Builds the model, all of it randomly initialised.
+    """Builds the model with random weights throughout.
 
     Args:
-      seed: Decides the initial values.
+      seed: Seed of the initial values.
+
+    Returns:
+      The model.
 
     Raises:
       ValueError: If the encoder or the dtype is unknown.
     """
     if self.dtype not in DTYPES:
       raise ValueError(
-        f"config.model.dtype is {self.dtype!r}; it can be {', '.join(DTYPES)}."
+        f"`dtype` is {self.dtype!r}; expected one of {', '.join(DTYPES)}."
       )
     return inp_former.INPFormer(
       self.spec.variant,
@@ -69,12 +72,13 @@ class ModelState:
   """A model split for jitted functions, with the encoder on the mesh.
 
   Attributes:
-    settings: What decided its structure.
-    graphdef: The structure.
-    abstract_trainable: Shapes, dtypes and shardings of extractor, bottleneck
-      and decoder.
-    initial_trainable: Computes their initial values on the mesh.
-    frozen: State of the encoder.
+    settings: The settings that decided the model's structure.
+    graphdef: Graph definition of the model.
+    abstract_trainable: Shapes, dtypes and shardings of the trainable part
+      (prototypes, extractor, bottleneck and decoder).
+    initial_trainable: Function that computes the initial values of the
+      trainable part on the mesh.
+    frozen: State of the encoder, on the mesh.
     encoder_sha256: Checksum of the encoder's file, or "random".
   """
 
@@ -89,21 +93,21 @@ class ModelState:
 def create(
   settings: ModelSettings, mesh: Mesh, *, encoder_weights: str, seed: int
 ) -> ModelState:
-  """Builds a model on a mesh; no device ever holds more than its shard.
+  """Builds a model on a mesh, where no device ever holds more than its shard.
 
   Args:
-    settings: What decides its structure.
-    mesh: The devices its arrays go to.
+    settings: The settings that decide the model's structure.
+    mesh: The devices that hold the model's arrays.
     encoder_weights: Source of the encoder's weights, see
       `pretrained.load_encoder`.
-    seed: Decides the initial values.
+    seed: Seed of the initial values.
 
   Returns:
-    The model, its encoder loaded.
+    The model, with its encoder loaded.
 
   Raises:
     FileNotFoundError, ValueError: If the encoder's weights cannot be found or
-      read, see `pretrained.load_encoder`; or a setting is unknown.
+      read (see `pretrained.load_encoder`), or if a setting is unknown.
   """
   graphdef, trainable, frozen = _abstract(settings)
   weights = pretrained.load_encoder(
@@ -164,13 +168,13 @@ def create_model(
   return nnx.merge(state.graphdef, state.initial_trainable(), state.frozen)
 
 
-# Models of the same settings, such as those of the categories in turn, are
-# traced and compiled once.
+# Models of the same settings, such as the models of one category after another,
+# are traced and compiled only once.
 @functools.lru_cache(maxsize=8)
 def _abstract(
   settings: ModelSettings,
 ) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-  """Graph definition, abstract trainable and abstract frozen state."""
+  """Returns graph definition, abstract trainable and abstract frozen state."""
   return inp_former.split(nnx.eval_shape(settings.build))
 
 
@@ -178,7 +182,7 @@ def _abstract(
 def _initialiser(
   settings: ModelSettings, mesh: Mesh, part: int
 ) -> Callable[[int], nnx.State]:
-  """A function: seed -> initial values of a part of the model."""
+  """Compiles a function from a seed to the initial values of a part."""
   _, *parts = _abstract(settings)
   shardings = sharding.parameter_shardings(mesh, parts[part])
 
@@ -191,15 +195,17 @@ def _initialiser(
 
 
 def encoder_source(configured: str, workdir: pathlib.Path) -> str:
-  """Where the encoder's weights of a run come from.
+  """Returns the source of the encoder's weights of a run.
 
   Args:
-    configured: What the config says; it wins unless it is empty.
-    workdir: Folder of the run. The `encoder.safetensors` that a converted
-      checkpoint brings along is its encoder.
+    configured: Source given by the config, which takes precedence unless it
+      is empty.
+    workdir: Folder of the run. A converted checkpoint brings its encoder along
+      as `encoder.safetensors`.
 
   Returns:
-    A source for `pretrained.load_encoder`; empty for the encoder's own.
+    A source for `pretrained.load_encoder`; empty if the encoder is to be found
+    by its name.
   """
   own = workdir / CONVERTED_ENCODER
   return configured or (str(own) if own.exists() else "")

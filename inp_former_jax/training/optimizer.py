@@ -1,7 +1,8 @@
 """StableAdamW with AMSGrad, and the warm-up cosine schedule of INP-Former.
 
-optax's amsgrad corrects the bias before the maximum and its
-clip_by_block_rms clips something else; both differ from the original.
+Two parts of optax differ from the original and cannot be used: amsgrad corrects
+the bias before it takes the maximum, and clip_by_block_rms clips by the RMS of
+the whole update instead of that of the gradient over its denominator.
 """
 
 from typing import NamedTuple, cast
@@ -23,10 +24,10 @@ class StableAdamState(NamedTuple):
   """State of `scale_by_stable_adam`.
 
   Attributes:
-    count: Steps taken, int32 scalar.
-    mu: First moments m, as the parameters.
-    nu: Second moments v, as the parameters.
-    nu_max: Largest v so far (AMSGrad), as the parameters.
+    count: Number of steps taken, an int32 scalar.
+    mu: First moments m, a pytree like the parameters.
+    nu: Second moments v, a pytree like the parameters.
+    nu_max: Largest v so far (AMSGrad), a pytree like the parameters.
   """
 
   count: jax.Array
@@ -38,13 +39,13 @@ class StableAdamState(NamedTuple):
 def scale_by_stable_adam(
   b1: float = B1, b2: float = B2, eps: float = EPS
 ) -> optax.GradientTransformation:
-  """AMSGrad direction with the update clipping of StableAdamW.
+  """Scales gradients by AMSGrad, with the update clipping of StableAdamW.
 
   For a gradient g at step t = 1, 2, ...:
     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  v_max = max(v_max, v)
     denominator = sqrt(v_max) / sqrt(1 - b2^t) + eps
     update = m / denominator / (1 - b1^t) / max(1, RMS(g / denominator))
-  with the RMS per tensor. v_max takes the uncorrected v.
+  where the RMS is that of a tensor, and v_max is taken of the uncorrected v.
 
   Wortsman et al., "Stable and low-precision training for large-scale
   vision-language models", 2023 (Alg. 2); Reddi et al., "On the convergence of
@@ -53,10 +54,11 @@ def scale_by_stable_adam(
   Args:
     b1: Decay of the first moment.
     b2: Decay of the second moment.
-    eps: Added to the denominator.
+    eps: Constant added to the denominator.
 
   Returns:
-    A gradient transformation; the sign and the learning rate come after it.
+    A gradient transformation, to be followed by the learning rate and its
+    sign.
   """
 
   def init(params):
@@ -67,7 +69,8 @@ def scale_by_stable_adam(
   def update(updates, state, params=None):
     del params
     grads = updates  # optax prescribes the parameter's name
-    # An array in, an array out; its type allows for plain numbers, too.
+    # The count is an array, although the type of the result also allows plain
+    # numbers.
     count = cast(jax.Array, optax.safe_increment(state.count))
     mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
     nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
@@ -87,13 +90,15 @@ def scale_by_stable_adam(
 
 
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
-  """Scales by min(1, max_norm / (norm + 1e-6)), as PyTorch does.
+  """Scales gradients by min(1, max_norm / (norm + 1e-6)), as PyTorch does.
+
+  optax's function of that name leaves out the 1e-6.
 
   Args:
     max_norm: Largest global norm of the gradient, > 0.
 
   Returns:
-    A stateless gradient transformation. (optax's has no 1e-6.)
+    A stateless gradient transformation.
   """
 
   def update(grads, params):
@@ -111,17 +116,18 @@ def stable_adamw(
   eps: float = EPS,
   weight_decay: float = WEIGHT_DECAY,
 ) -> optax.GradientTransformation:
-  """StableAdamW: `scale_by_stable_adam`, decoupled decay, learning rate.
+  """Builds StableAdamW from `scale_by_stable_adam` and decoupled weight decay.
 
   Args:
-    learning_rate: Number, or schedule of the step from 0.
+    learning_rate: The learning rate, or a schedule of the step counted from 0.
     b1: Decay of the first moment.
     b2: Decay of the second moment.
-    eps: Added to the denominator.
-    weight_decay: Decoupled; multiplied by the unclipped learning rate.
+    eps: Constant added to the denominator.
+    weight_decay: Decoupled weight decay, which is multiplied by the unclipped
+      learning rate.
 
   Returns:
-    A gradient transformation; its update needs the parameters.
+    A gradient transformation, whose update needs the parameters.
   """
   return optax.chain(
     scale_by_stable_adam(b1, b2, eps),
@@ -136,31 +142,34 @@ def warm_cosine(
   peak: float = PEAK_LEARNING_RATE,
   final: float = FINAL_LEARNING_RATE,
 ) -> optax.Schedule:
-  """Linear warm-up from 0 to peak, then half a cosine down to final.
+  """Builds a schedule of linear warm-up from 0 and half a cosine down to final.
 
   lr_t = linspace(0, peak, warmup)[t], then
-  final + (peak - final) / 2 * (1 + cos(pi i / (total - warmup))).
+  final + (peak - final) / 2 * (1 + cos(pi i / (total - warmup))), where i
+  counts the steps after the warm-up.
 
   Args:
-    total_steps: Steps of the whole run.
-    warmup_steps: Steps of the warm-up, < total_steps.
+    total_steps: Number of steps of the whole run.
+    warmup_steps: Number of steps of the warm-up, < total_steps.
     peak: Learning rate after the warm-up.
     final: Learning rate at the end.
 
   Returns:
-    A function of the step, counted from 0; it stays at final after the end.
+    The learning rate as a function of the step, counted from 0. It stays at
+    `final` after the end.
 
   Raises:
-    ValueError: The warm-up is not shorter than the run.
+    ValueError: If the warm-up is not shorter than the run.
   """
   if not 0 <= warmup_steps < total_steps:
     raise ValueError(
       f"A warm-up of {warmup_steps} steps does not fit a run of {total_steps}: "
-      "it must be shorter. Lower config.optimizer.warmup_steps or train longer."
+      "expected at least 0 steps and fewer than the run has. Change "
+      "`warmup_steps`, or train longer."
     )
 
   def schedule(step):
-    # linspace has its last point at the peak, hence warmup - 1.
+    # The last point of linspace is the peak, hence warmup - 1.
     warmup = peak * step / max(warmup_steps - 1, 1)
     progress = (step - warmup_steps) / (total_steps - warmup_steps)
     progress = jnp.minimum(progress, 1.0)
@@ -179,18 +188,18 @@ def make_optimizer(
   weight_decay: float = WEIGHT_DECAY,
   max_norm: float = MAX_NORM,
 ) -> optax.GradientTransformation:
-  """The optimizer of INP-Former: clipping, then StableAdamW.
+  """Builds the optimizer of INP-Former: clipping, then StableAdamW.
 
   Args:
-    schedule: Learning rate of a step, as `warm_cosine` gives it.
+    schedule: Schedule of the learning rate, as `warm_cosine` returns it.
     b1: Decay of the first moment.
     b2: Decay of the second moment.
-    eps: Added to the denominator.
+    eps: Constant added to the denominator.
     weight_decay: Decoupled weight decay.
-    max_norm: Gradients are clipped to this global norm.
+    max_norm: Global norm to which gradients are clipped.
 
   Returns:
-    A gradient transformation; its update needs the parameters.
+    A gradient transformation, whose update needs the parameters.
   """
   return optax.chain(
     clip_by_global_norm(max_norm),

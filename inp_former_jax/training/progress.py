@@ -1,4 +1,4 @@
-"""What a run says while it trains: progress bar, JSONL log, TensorBoard."""
+"""Reports the progress of training: progress bar, JSONL log, TensorBoard."""
 
 import json
 import pathlib
@@ -25,14 +25,14 @@ def announce(text: str) -> None:
 
 
 class TrainingLog:
-  """Logs every few steps, without waiting for the device in between.
+  """Logs a run every few steps, without waiting for the device in between.
 
-  Writes `log.jsonl`, one object per interval with the means of its steps,
-  and TensorBoard events under `tensorboard/`; shows a progress bar on a
-  terminal, and lines elsewhere. Only the first process writes.
+  Writes an object per interval to `log.jsonl`, with the means over its steps,
+  and TensorBoard events to `tensorboard/`. Shows a progress bar on a terminal,
+  and prints lines elsewhere. Only the first process writes.
 
   Attributes:
-    path: The JSONL file.
+    path: Path of the JSONL file.
   """
 
   def __init__(
@@ -49,12 +49,13 @@ class TrainingLog:
     """Opens the logs of a run.
 
     Args:
-      workdir: Folder that the logs go to.
-      schedule: Learning rate of a step, counted from 0.
-      start: Steps already taken; later lines of an interrupted run are cut.
-      total: Steps of the whole run.
-      batch_size: Images per step, for the rate.
-      every_steps: Steps between two lines of the log.
+      workdir: Folder of the logs.
+      schedule: Learning rate as a function of the step, counted from 0.
+      start: Number of steps already taken; later lines of an interrupted run
+        are deleted.
+      total: Number of steps of the whole run.
+      batch_size: Number of images per step, for the rate.
+      every_steps: Number of steps between two lines of the log.
       tensorboard: Whether TensorBoard events are written as well.
     """
     self.path = workdir / "log.jsonl"
@@ -94,14 +95,15 @@ class TrainingLog:
       self._tensorboard.close()
 
   def step(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-    """Takes note of a step.
+    """Records a step, and writes the log at the end of an interval.
 
     Args:
-      step: Steps taken so far.
-      metrics: Scalars of this step, still on the device.
+      step: Number of steps taken so far.
+      metrics: Scalar metrics of this step, still on the device.
 
     Raises:
-      FloatingPointError: The loss of this interval is not finite.
+      FloatingPointError: If the loss or the gradient's norm within the
+        interval is not finite.
     """
     self._pending.append(metrics)
     self._last_step = step
@@ -110,10 +112,10 @@ class TrainingLog:
       self.flush()
 
   def flush(self) -> None:
-    """Writes what is pending.
+    """Writes the means over the steps recorded since the last line.
 
     Raises:
-      FloatingPointError: The loss is not finite.
+      FloatingPointError: If the loss or the gradient's norm is not finite.
     """
     if not self._pending:
       return
@@ -122,7 +124,7 @@ class TrainingLog:
     line: dict[str, float] = {"step": self._last_step}
     for name in pending[0]:
       line[name] = float(np.mean([float(m[name]) for m in pending]))
-    # optax's type of a schedule allows for complex numbers, too.
+    # optax's type of a schedule also allows complex numbers.
     learning_rate = cast(SupportsFloat, self._schedule(self._last_step - 1))
     line["learning_rate"] = float(learning_rate)
     rate = len(pending) * self._batch_size / max(now - self._time, 1e-9)
@@ -132,9 +134,8 @@ class TrainingLog:
       if not np.isfinite(line.get(name, 0.0)):
         raise FloatingPointError(
           f"The {name} is {line[name]} within the steps up to "
-          f"{self._last_step}. Start again in another --workdir with a lower "
-          "config.optimizer.peak_learning_rate, or in float32: "
-          "--config.model.dtype=float32."
+          f"{self._last_step}. Start again in another --workdir, with a lower "
+          "`peak_learning_rate` or in float32, `dtype`=float32."
         )
     self._write(line)
 
@@ -166,11 +167,11 @@ class TrainingLog:
     return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
   def evaluation(self, step: int, result) -> None:
-    """Writes the mean metrics of an evaluation on the way.
+    """Writes the mean metrics of an evaluation during training.
 
     Args:
-      step: Steps taken so far.
-      result: An `evaluate.Evaluation`.
+      step: Number of steps taken so far.
+      result: The evaluation, an `evaluation.results.Evaluation`.
     """
     defined = {k: v for k, v in result.mean.items() if np.isfinite(v)}
     line = {f"test/{name}": value for name, value in defined.items()}
@@ -183,7 +184,7 @@ class TrainingLog:
 
 
 def _columns(width: int) -> list[rich.progress.ProgressColumn]:
-  """Columns of the progress bar; the bar itself needs a wide terminal."""
+  """Returns the columns of the progress bar; a narrow terminal gets no bar."""
   return [
     *([rich.progress.BarColumn(12)] if width >= 100 else []),
     rich.progress.MofNCompleteColumn(),
@@ -205,7 +206,7 @@ def _status(line: Mapping[str, float]) -> str:
 
 
 def _cut_log(path: pathlib.Path, start: int) -> None:
-  """Drops what an interrupted run logged after its last checkpoint."""
+  """Deletes the lines that an interrupted run logged after its checkpoint."""
   if not path.exists():
     return
   kept = []
@@ -213,6 +214,6 @@ def _cut_log(path: pathlib.Path, start: int) -> None:
     try:
       if json.loads(line)["step"] <= start:
         kept.append(line + "\n")
-    except ValueError:  # the line that was being written
+    except ValueError:  # the line whose writing was interrupted
       continue
   path.write_text("".join(kept), encoding="utf-8")

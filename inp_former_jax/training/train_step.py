@@ -1,4 +1,4 @@
-"""One step of training, as a pure function."""
+"""The training step of INP-Former, as a pure function."""
 
 from collections.abc import Callable
 
@@ -20,22 +20,22 @@ def make_train_step(
   coherence_weight: float = losses.COHERENCE_WEIGHT,
   normalise: Callable[[jax.Array], jax.Array] = transforms.normalise,
 ) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
-  """Builds one step of training, to be jitted with its state donated.
+  """Builds the training step, to be jitted with its state donated.
 
-  The encoder is an argument without gradient.
+  The frozen encoder is an argument of the step and gets no gradient.
 
   Args:
-    graphdef: Of an `INPFormer`, as `inp_former.split` gives it.
-    optimizer: Its update takes the parameters.
+    graphdef: Graph definition of an `INPFormer`, from `inp_former.split`.
+    optimizer: The optimizer, whose update gets the parameters.
     gamma: Exponent of the soft mining weight.
-    coherence_weight: lambda.
-    normalise: From the images of a batch to the model's input.
+    coherence_weight: The weight lambda of the coherence loss.
+    normalise: Function from the images of a batch to the model's input.
 
   Returns:
-    A function (state, frozen, images uint8 (B, H, W, 3), augmentation=None)
-    -> (state, metrics); augmentation, (B,) int32, are numbers for
-    `augment.augment` (few-shot training). The metrics are scalars: loss, its
-    parts, and the norm of the gradient before clipping.
+    A function (state, frozen, images, augmentation=None) -> (state, metrics).
+    The images are uint8 (B, H, W, 3); the augmentation, (B,) int32, holds
+    numbers for `augment.augment` (few-shot training). The metrics are scalars:
+    the loss, its parts, and the norm of the gradient before clipping.
   """
 
   def loss_fn(trainable, frozen, images, augmentation):

@@ -1,1 +1,1 @@
-"""An encoder's name -> its weights: sources, files, naming rules."""
+"""From an encoder's name to its weights: sources, files, naming rules."""

@@ -1,4 +1,4 @@
-"""Size and sha256 of a file, kept beside it: a changed file is refused."""
+"""Records of a file's size and sha256, by which a changed file is refused."""
 
 import dataclasses
 import json
@@ -9,17 +9,18 @@ from inp_former_jax.weights import files
 
 
 class ChangedFileError(ValueError):
-  """A file is not what it was when its record was written."""
+  """Raised when a file no longer has the content that its record describes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FileRecord:
-  """What is known of a file.
+  """Origin, size and checksum of a file.
 
   Attributes:
-    url: Where it came from; empty if it was found here without a record.
-    size: Bytes.
-    sha256: In hex.
+    url: Address that the file came from; empty if the file was found on this
+      machine without a record.
+    size: Size of the file in bytes.
+    sha256: Checksum of the file, in hex.
   """
 
   url: str
@@ -28,7 +29,7 @@ class FileRecord:
 
 
 def record_path(path: pathlib.Path) -> pathlib.Path:
-  """Where the record of a file lies: `NAME.json` beside `NAME`."""
+  """Returns the path of a file's record: `NAME.json` beside `NAME`."""
   return path.with_name(path.name + ".json")
 
 
@@ -38,9 +39,9 @@ def write_record(
   """Writes a file's record atomically.
 
   Args:
-    path: The file.
-    record: What to write.
-    at: Where; by default beside the file.
+    path: The file that the record describes.
+    record: The record to write.
+    at: Path of the record; by default `record_path(path)`.
   """
   content = json.dumps(dataclasses.asdict(record), indent=2)
   with replacing(at or record_path(path)) as part:
@@ -50,17 +51,18 @@ def write_record(
 def verify_file(
   path: pathlib.Path, at: pathlib.Path | None = None
 ) -> FileRecord:
-  """Compares a file with its record; the first time it writes the record.
+  """Compares a file with its record, or writes the record if there is none.
 
   Args:
     path: The file.
-    at: Its record; by default beside the file.
+    at: Path of the record; by default `record_path(path)`.
 
   Returns:
-    The record.
+    The record of the file.
 
   Raises:
-    ChangedFileError: Size or sha256 differ, or the record is damaged.
+    ChangedFileError: If the size or the sha256 differs from the record, or if
+      the record is damaged.
   """
   at = at or record_path(path)
   size, sha256 = path.stat().st_size, files.file_sha256(path)
@@ -69,16 +71,16 @@ def verify_file(
     try:
       write_record(path, record, at)
     except OSError:
-      # A folder without the right to write keeps no records: nothing here
-      # changes its files either.
+      # A read-only folder gets no record; nor can this process change the
+      # files in it.
       pass
     return record
   record = _read_record(path, at)
   if (size, sha256) != (record.size, record.sha256):
     raise ChangedFileError(
-      f"{path} has changed: it has {size} bytes and sha256 {sha256}, its "
-      f"record {at} says {record.size} bytes and {record.sha256}. Delete "
-      "both to have the file fetched again, or only the record if you "
+      f"{path} has changed: it has {size} bytes and sha256 {sha256}, but its "
+      f"record {at} says {record.size} bytes and sha256 {record.sha256}. "
+      "Delete both to have the file fetched again, or only the record if you "
       "replaced the file on purpose."
     )
   return record
@@ -90,5 +92,5 @@ def _read_record(path: pathlib.Path, at: pathlib.Path) -> FileRecord:
   except (ValueError, TypeError) as error:
     raise ChangedFileError(
       f"{at} is not the record (url, size, sha256) of {path}: {error}. "
-      "Delete the record if you trust the file, and both if not."
+      "Delete the record if you trust the file; otherwise delete both."
     ) from error

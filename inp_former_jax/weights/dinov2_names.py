@@ -1,4 +1,4 @@
-"""Names, shapes and sizes of DINOv2 encoders, in both of their namings."""
+"""Names, shapes and sizes of DINOv2 encoders, in both naming schemes."""
 
 import dataclasses
 import enum
@@ -17,7 +17,7 @@ from inp_former_jax.weights.rules import (
 
 
 class Naming(enum.Enum):
-  """Who named the arrays of an encoder."""
+  """The two naming schemes for the arrays of an encoder."""
 
   FACEBOOKRESEARCH = "facebookresearch"
   HUGGING_FACE = "Hugging Face"
@@ -25,15 +25,18 @@ class Naming(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-  """A parameter: its name in both namings, shape, and where it goes.
+  """A parameter: its name in both schemes, its shape and its target.
 
   Attributes:
     facebookresearch: Name in facebookresearch/dinov2.
-    hugging_face: Name in files of transformers; several in braces where they
-      are the parts of one array here, in this order.
-    shape: In facebookresearch/dinov2, by the width C and the registers R.
-    target: Path in a `VisionTransformer`; None for what is never run.
-    transform: From the foreign array to ours.
+    hugging_face: Name in files of transformers. Where several arrays make up
+      one of ours, the differing part of their names is listed in braces, in
+      the order in which they are joined.
+    shape: Shape in facebookresearch/dinov2, in terms of the width C and the
+      number of registers R.
+    target: Path in a `VisionTransformer`; None for parameters that are never
+      run.
+    transform: Function from the foreign array to ours.
   """
 
   facebookresearch: str
@@ -102,8 +105,8 @@ BLOCK = (
   *_linear("mlp.fc2", "mlp.fc2", "C", "4C"),
   Parameter("ls2.gamma", "layer_scale2.lambda1", "C", "ls2"),
 )
-# State dicts of transformers 5 call some parameters otherwise than the files
-# that its `save_pretrained` writes, which keep the names of old.
+# State dicts of transformers 5 have new names for some parameters; the files
+# that its `save_pretrained` writes keep the old names.
 BLOCK_IN_TRANSFORMERS_5 = (
   *_linear("attn.qkv", "attention.{q,k,v}_proj", "3C", "C"),
   *_linear("attn.proj", "attention.o_proj", "C", "C"),
@@ -115,12 +118,12 @@ FINAL_NORM = (
 NEVER_RUN = {
   p.facebookresearch for p in EMBEDDING + FINAL_NORM if p.target is None
 }
-# From our array to the foreign one, where that is not the same.
+# From our array to the foreign one, where the two differ.
 WAY_BACK: dict[Transform, Transform] = {
   transpose: transpose,
   patch_kernel: patch_convolution,
 }
-# What stands before every name, and before a block's number.
+# Regular expressions for what precedes every name, and a block's number.
 PREFIX = {
   Naming.FACEBOOKRESEARCH: "",
   Naming.HUGGING_FACE: r"(?:dinov2(?:_with_registers)?\.)?",
@@ -137,45 +140,46 @@ _TELLING_NAMES = {
 
 
 def read_naming(keys: Iterable[str], source: object = "The file") -> Naming:
-  """Tells who named the arrays of an encoder.
+  """Determines the naming scheme of an encoder's arrays.
 
   Args:
-    keys: Its names.
-    source: What it is (its file), for the error.
+    keys: Names of the arrays.
+    source: The encoder's file, or what else the error should call it.
 
   Returns:
-    The naming; one name that only one of them has is enough.
+    The naming scheme. A single name that only one scheme has decides.
 
   Raises:
-    ValueError: It is neither.
+    ValueError: If the names belong to neither scheme.
   """
   keys = list(keys)
   for naming in Naming:
     if any(re.fullmatch(_TELLING_NAMES[naming], key) for key in keys):
       return naming
   message = (
-    f"{source} holds no DINOv2 encoder: expected were the names of "
+    f"{source} holds no DINOv2 encoder: expected the names of "
     "facebookresearch/dinov2 (cls_token, blocks.0.attn.qkv.weight) or of "
     "Hugging Face (embeddings.cls_token, "
-    "encoder.layer.0.attention.attention.query.weight); it holds "
+    "encoder.layer.0.attention.attention.query.weight), but it holds "
     f"{', '.join(keys[:3]) or 'no array'}{', ...' if len(keys) > 3 else ''}."
   )
   if "encoder.cls_token" in keys:
     message += (
-      " It seems to be a whole INP-Former checkpoint, which "
-      "python -m weights_conversion.inp_former to_flax converts."
+      " It seems to be a whole INP-Former checkpoint: convert it by "
+      "python -m weights_conversion.inp_former to_flax."
     )
   raise ValueError(message)
 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderSizes:
-  """Sizes of an encoder, read off its arrays.
+  """Sizes of an encoder, as its arrays show them.
 
   Attributes:
-    width: Channels C of a token; 0 if it cannot be told.
-    depth: Blocks.
-    num_registers: Register tokens R.
+    width: Number of channels C of a token; 0 if there is no class token to
+      tell it.
+    depth: Number of blocks.
+    num_registers: Number of register tokens R.
   """
 
   width: int
@@ -184,11 +188,11 @@ class EncoderSizes:
 
   @property
   def name(self) -> str | None:
-    """The encoder's name, as the original spells it; None for other sizes."""
+    """The original's name for an encoder of these sizes, or None."""
     return find_name(self.width, self.depth, self.num_registers)
 
   def __str__(self) -> str:
-    """Its name and sizes, on one line."""
+    """The encoder's name and sizes, on one line."""
     return (
       f"{self.name or 'DINOv2 encoder of another size'} (width {self.width}, "
       f"{self.depth} blocks, {self.num_registers} registers)"
@@ -198,14 +202,15 @@ class EncoderSizes:
 def read_sizes(
   shapes: Mapping[str, tuple[int, ...]], naming: Naming
 ) -> EncoderSizes:
-  """Reads an encoder's sizes off the shapes of its arrays.
+  """Reads an encoder's sizes from the shapes of its arrays.
 
   Args:
-    shapes: Name -> shape.
-    naming: Whose the names are.
+    shapes: The shape of each array, by name.
+    naming: Naming scheme of the arrays.
 
   Returns:
-    The sizes, of what is there: gaps in it are not found here.
+    The sizes of the arrays that are present. Missing arrays are not noticed
+    here.
   """
   plain = {
     re.sub("^" + PREFIX[naming], "", key): shape
@@ -222,13 +227,14 @@ def read_sizes(
 
 
 def encoder_shapes(sizes: EncoderSizes) -> dict[str, tuple[int, ...]]:
-  """Every array of a published encoder.
+  """Returns the name and shape of every array of a published encoder.
 
   Args:
-    sizes: Its sizes.
+    sizes: Sizes of the encoder.
 
   Returns:
-    Name in facebookresearch/dinov2 -> shape, in the order of its files.
+    The shape of each array by its name in facebookresearch/dinov2, in the
+    order of the files published there.
   """
   blocks = [
     dataclasses.replace(p, facebookresearch=f"blocks.{i}.{p.facebookresearch}")
@@ -243,7 +249,7 @@ def encoder_shapes(sizes: EncoderSizes) -> dict[str, tuple[int, ...]]:
 
 
 def _size(symbol: str, sizes: EncoderSizes) -> int:
-  """`3C` and the like as a number."""
+  """Evaluates a symbol of a shape, such as `3C`."""
   if symbol == "R":
     return sizes.num_registers
   if symbol.endswith("C"):

@@ -1,4 +1,4 @@
-"""DINOv2 encoders: rule tables between their namings and this project's."""
+"""Rule tables between the namings of DINOv2 encoders and this project's."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -30,34 +30,36 @@ def rules_for(
   """Picks the rule table that fits an encoder's names.
 
   Args:
-    keys: Names in the file.
-    num_blocks: Blocks of the model; later ones of the file are not needed.
-    source: What the file is, for the error.
+    keys: Names of the arrays in the file.
+    num_blocks: Number of blocks of the model; later blocks of the file are
+      ignored.
+    source: The file, or what else the error should call it.
 
   Returns:
-    Rules to the state of a `VisionTransformer`.
+    Rules that lead to the state of a `VisionTransformer`.
 
   Raises:
-    ValueError: The names are of neither naming.
+    ValueError: If the names belong to neither naming scheme.
   """
   return _rules(read_naming(keys, source), num_blocks, to_names=False)
 
 
 def encoder_rules(num_blocks: int) -> list[Rule]:
-  """Rule table for an encoder with facebookresearch/dinov2 names.
+  """Returns the rule table for an encoder with facebookresearch/dinov2 names.
 
   Args:
-    num_blocks: Blocks of the model; later ones of the file are not needed.
+    num_blocks: Number of blocks of the model; later blocks of the file are
+      ignored.
 
   Returns:
-    Rules from `blocks.0.attn.qkv.weight` and the like to the state of a
+    Rules from names such as `blocks.0.attn.qkv.weight` to the state of a
     `VisionTransformer`.
   """
   return _rules(Naming.FACEBOOKRESEARCH, num_blocks, to_names=False)
 
 
 def _rules(naming: Naming, num_blocks: int, *, to_names: bool) -> list[Rule]:
-  """The table to a VisionTransformer, or to facebookresearch names."""
+  """Builds the table to a VisionTransformer, or to facebookresearch names."""
   used = "|".join(str(i) for i in range(num_blocks))
   block = BLOCK_PREFIX[naming]
   rules = [
@@ -71,7 +73,7 @@ def _rules(naming: Naming, num_blocks: int, *, to_names: bool) -> list[Rule]:
   rules += [
     _rule(p, naming, to_names, rf"{block}({used})\.", target) for p in blocks
   ]
-  # Known and never run: later blocks, and the head of a classifier.
+  # These are known but never run: later blocks, and a classifier's head.
   rules.append(Rule(rf"{block}(?!(?:{used})\.)\d+\..*", None))
   if naming is Naming.HUGGING_FACE:
     rules.append(Rule(r"classifier\.(weight|bias)", None))
@@ -105,16 +107,17 @@ def facebookresearch_arrays(
   """Gives an encoder the names and the order of facebookresearch/dinov2.
 
   Args:
-    arrays: An encoder of either naming, of any width and depth.
-    source: What it is (its file), for the error.
+    arrays: The arrays of an encoder by name, in either naming scheme and of
+      any width and depth.
+    source: The encoder's file, or what else the error should call it.
 
   Returns:
-    Name -> float32 array, those that INP-Former never runs as well; a
-    classifier's head is left out.
+    The float32 arrays by their names in facebookresearch/dinov2, including
+    those that INP-Former never runs, but without a classifier's head.
 
   Raises:
-    ValueError: It is no encoder, or not a whole one; every mismatch is named.
-      Mask token and final norm may be absent.
+    ValueError: If the arrays are no encoder or not a whole one; every
+      mismatch is named. The mask token and the final norm may be absent.
   """
   naming = read_naming(arrays, source)
   shapes = {key: np.shape(value) for key, value in arrays.items()}
@@ -131,13 +134,14 @@ def facebookresearch_arrays(
 
 
 def named_arrays(state: nnx.State) -> dict[str, np.ndarray]:
-  """An encoder of this project with the names of facebookresearch/dinov2.
+  """Converts an encoder of this project to facebookresearch/dinov2 names.
 
   Args:
-    state: Of a `VisionTransformer`.
+    state: State of a `VisionTransformer`.
 
   Returns:
-    Name -> float32 array; `encoder_rules` is the way back.
+    The float32 arrays by name. The table of `encoder_rules` converts them
+    back.
   """
   values = {
     "/".join(map(str, path)): np.asarray(value, np.float32)

@@ -1,7 +1,7 @@
-"""Downloads of large files: verified, whole or not at all, once per machine.
+"""Downloads of large files: verified, atomic and only once per machine.
 
-pooch does the work. It tries again after an error, each time from the first
-byte: what arrived before the connection was cut is not kept.
+pooch does the work. It retries after an error, each time from the first byte:
+what arrived before the connection broke is not kept.
 """
 
 import pathlib
@@ -14,11 +14,11 @@ import requests
 from inp_former_jax.weights import checksums, files
 
 _RETRIES = 3
-_CHUNK = 1 << 20  # bytes; pooch's own are of 1 KiB, flushed one by one
+_CHUNK = 1 << 20  # bytes; by default pooch writes and flushes 1 KiB at a time
 
 
 class DownloadError(OSError):
-  """A file could not be downloaded; says which, why and what to do."""
+  """Raised when a file cannot be downloaded; says which, why and what to do."""
 
 
 def download_file(
@@ -26,22 +26,23 @@ def download_file(
 ) -> checksums.FileRecord:
   """Downloads a file, or verifies the one that is there already.
 
-  The file gets its name when it is whole and verified; its record lies beside
-  it. Of several processes that ask at once, one downloads and the others wait.
+  The file appears under its name only when it is whole and verified, with its
+  record beside it. If several processes ask for it at once, one of them
+  downloads it and the others wait.
 
   Args:
     url: Address of the file, http or https.
-    target: Where the file goes; its folder is made if it is not there.
+    target: Path to write the file to; its folder is created if necessary.
     sha256: Checksum that the file must have, in hex; None if it is not known,
-      so that the first download is trusted.
+      in which case the first download is trusted.
 
   Returns:
     The record of the file.
 
   Raises:
-    DownloadError: The file could not be downloaded, or its checksum is not
-      the one expected.
-    ChangedFileError: The file that was there is not what its record says.
+    DownloadError: If the file cannot be downloaded, or its checksum is not
+      the expected one.
+    ChangedFileError: If the file that was there differs from its record.
   """
   target.parent.mkdir(parents=True, exist_ok=True)
   with _locked(target):
@@ -56,25 +57,28 @@ def download_file(
 
 
 def _locked(target: pathlib.Path):
-  """Context in which no other process downloads this file."""
+  """Returns a context in which no other process downloads this file."""
   lock = filelock.FileLock(f"{target}.lock")
   try:
     return lock.acquire(timeout=0)
   except filelock.Timeout:
-    print(f"Another process fetches {target}; waiting.", file=sys.stderr)
+    print(
+      f"Another process is downloading {target}; waiting for it.",
+      file=sys.stderr,
+    )
     return lock.acquire()
 
 
 def _verify(
   url: str, target: pathlib.Path, sha256: str | None
 ) -> checksums.FileRecord:
-  """Compares a file that is here with its record and with the checksum."""
+  """Compares an existing file with its record and with the checksum."""
   record = checksums.verify_file(target)
   if sha256 not in (None, record.sha256):
     raise DownloadError(
       f"{target} is not the file expected from {url}: its sha256 is "
-      f"{record.sha256}, expected is {sha256}. Delete it to have it fetched "
-      "again."
+      f"{record.sha256}, but {sha256} was expected. Delete it to have it "
+      "fetched again."
     )
   return record
 
@@ -82,7 +86,7 @@ def _verify(
 def _download(
   url: str, target: pathlib.Path, sha256: str | None
 ) -> checksums.FileRecord:
-  # In this order a kill in between leaves no record of another file.
+  # In this order, a process killed in between leaves no wrong record.
   checksums.record_path(target).unlink(missing_ok=True)
   _fetch(url, target, sha256)
   record = checksums.FileRecord(
@@ -93,9 +97,9 @@ def _download(
 
 
 def _fetch(url: str, target: pathlib.Path, sha256: str | None) -> None:
-  """Lets pooch download, with a progress bar on a terminal.
+  """Downloads by pooch, with a progress bar on a terminal.
 
-  It writes to a temporary file in the same folder and renames that one.
+  pooch writes to a temporary file in the same folder and then renames it.
   """
   downloads = pooch.Pooch(
     path=target.parent,
@@ -111,27 +115,27 @@ def _fetch(url: str, target: pathlib.Path, sha256: str | None) -> None:
     chunk_size=_CHUNK,
     hooks={"response": _close_refusal},
   )
-  # pooch's own downloader does not match pooch's annotation.
+  # pooch's own downloader does not match pooch's type annotation.
   # pyrefly: ignore[bad-argument-type]
   downloads.fetch(target.name, downloader=downloader)
-  # Temporary files are readable by their owner only; a cache may be shared.
+  # Temporary files are readable only by their owner; a cache may be shared.
   target.chmod(0o644)
 
 
 def _close_refusal(response: requests.Response, **unused) -> None:
-  """Closes the connection of an error, which pooch would leave open."""
+  """Closes the connection after an error, which pooch would leave open."""
   if not response.ok:
     response.close()
 
 
 def _explain(error: OSError | ValueError) -> str:
-  """What was found, and what to do about it."""
+  """Describes what went wrong and what to do about it."""
   reason = str(error).rstrip(".")
   if isinstance(error, requests.HTTPError):
     answer = f"{error.response.status_code} {error.response.reason}"
     return (
-      f"the server answers {answer}. The file has moved, needs a login or "
-      "another network, or the server is overloaded: try again later."
+      f"the server answers {answer}. The file may have moved, may need a login "
+      "or another network, or the server may be overloaded: try again later."
     )
   if isinstance(error, requests.ConnectionError | requests.Timeout):
     return (
@@ -145,8 +149,8 @@ def _explain(error: OSError | ValueError) -> str:
     )
   if isinstance(error, ValueError):  # pooch's, for a wrong checksum
     return (
-      f"{reason}. Try again; if this comes back, another file lies at this "
-      "address now."
+      f"{reason}. Try again; if this error comes back, there is another file "
+      "at this address now."
     )
   return (
     f"it cannot be written ({reason}). Free some space, or choose a folder on "

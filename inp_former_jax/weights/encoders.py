@@ -1,11 +1,11 @@
-"""Every encoder by its name: its size, where its weights are, its licence."""
+"""The table of encoders: name, size, sources of the weights, licence."""
 
 import dataclasses
 import difflib
 
 from inp_former_jax.models import vit
 
-DEMO_ENCODER = "demo_vit_tiny_14"  # distilled, within this package
+DEMO_ENCODER = "demo_vit_tiny_14"  # distilled, and shipped with this package
 _ORIGINAL_ROOT = "https://dl.fbaipublicfiles.com/dinov2"
 
 
@@ -15,20 +15,20 @@ class EncoderSpec:
 
   Attributes:
     name: The encoder's name, as the original spells it.
-    variant: Width, depth, heads, patch size and target blocks.
+    variant: The encoder's width, depth, heads, patch size and target blocks.
     num_registers: Number of register tokens, 0 or 4.
-    hub_id: Repository with its weights on the Hugging Face Hub; empty if it
-      has none.
+    hub_id: Repository of the weights on the Hugging Face Hub; empty if there
+      is none.
     url: Address of the original PyTorch file; empty if there is none.
-    url_sha256: Checksum of that file, in hex; empty if it is not known, so
-      that the first download is trusted.
-    bundled_file: Name of its file among this package's assets; empty for all
-      but the demo's encoder.
-    bundled_sha256: Checksum of that file, in hex.
+    url_sha256: Checksum of that file, in hex; empty if it is not known, in
+      which case the first download is trusted.
+    bundled_file: Name of the weights' file among this package's assets; empty
+      for all encoders but the demo's.
+    bundled_sha256: Checksum of the bundled file, in hex.
     licence: SPDX identifier of the weights' licence; empty where the weights
       are the user's own.
-    is_offered: Whether errors and help suggest it; False for sizes that only
-      tests use.
+    is_offered: Whether error messages suggest the encoder; False for sizes
+      that only tests use.
   """
 
   name: str
@@ -44,7 +44,7 @@ class EncoderSpec:
 
   @property
   def patch_size(self) -> int:
-    """Side of a patch in pixels."""
+    """Side of the encoder's patches in pixels."""
     return self.variant.patch_size
 
   @property
@@ -54,12 +54,12 @@ class EncoderSpec:
 
   @property
   def is_published(self) -> bool:
-    """Whether its weights can be downloaded."""
+    """Whether the encoder's weights can be downloaded."""
     return bool(self.hub_id or self.url)
 
 
 def _published(size: str, num_registers: int) -> EncoderSpec:
-  """A DINOv2 encoder by Meta AI, with or without registers."""
+  """Returns the row of a DINOv2 encoder published by Meta AI."""
   registers = "reg" if num_registers else ""
   suffix = f"_reg{num_registers}" if num_registers else ""
   model = f"dinov2_vit{size[0]}14"
@@ -87,7 +87,7 @@ def _for_tests(size: str, num_registers: int) -> EncoderSpec:
 _SPECS = (
   *(_published(size, 4) for size in ("small", "base", "large")),
   *(_published(size, 0) for size in ("small", "base", "large")),
-  # Students distilled by the user: their weights are always a file.
+  # A student distilled by the user: its weights are always given as a file.
   EncoderSpec("dinov2_vit_tiny_14", vit.VARIANTS["tiny"]),
   EncoderSpec(
     DEMO_ENCODER,
@@ -106,16 +106,17 @@ ENCODERS: dict[str, EncoderSpec] = {spec.name: spec for spec in _SPECS}
 
 
 def get_encoder(name: str) -> EncoderSpec:
-  """Looks an encoder up.
+  """Looks up an encoder.
 
   Args:
     name: The encoder's name, such as `dinov2reg_vit_base_14`.
 
   Returns:
-    Its row of ENCODERS.
+    The encoder's row of ENCODERS.
 
   Raises:
-    ValueError: If there is no encoder of that name; the nearest is named.
+    ValueError: If there is no encoder of that name; the nearest name is
+      suggested.
   """
   if name in ENCODERS:
     return ENCODERS[name]
@@ -123,20 +124,20 @@ def get_encoder(name: str) -> EncoderSpec:
   nearest = difflib.get_close_matches(name, offered, n=1)
   hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
   raise ValueError(
-    f"Unknown encoder {name!r}.{hint} The known ones are {', '.join(offered)}."
+    f"Unknown encoder {name!r}.{hint} The encoders are {', '.join(offered)}."
   )
 
 
 def find_name(width: int, depth: int, num_registers: int) -> str | None:
-  """The name of the encoder that has these sizes.
+  """Finds the name of the encoder that has the given sizes.
 
   Args:
-    width: Channels of a token.
+    width: Number of channels of a token.
     depth: Number of blocks.
     num_registers: Number of register tokens.
 
   Returns:
-    The name; None for sizes that no known encoder has.
+    The name, or None if no known encoder has these sizes.
   """
   for spec in ENCODERS.values():
     sizes = (spec.variant.width, spec.variant.depth, spec.num_registers)

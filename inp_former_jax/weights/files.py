@@ -5,7 +5,7 @@ import hashlib
 import pathlib
 from collections.abc import Mapping
 
-# Importing it also makes bfloat16 a type of numpy's, which safetensors needs.
+# Importing ml_dtypes also registers bfloat16 with numpy; safetensors needs it.
 import ml_dtypes
 import numpy as np
 import safetensors.numpy
@@ -31,24 +31,24 @@ __all__ = [
 
 
 def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Reads a file of weights as named arrays, running none of its code.
+  """Reads a file of weights as named arrays, without running any of its code.
 
-  Values are not judged here: `rules.convert` reports those that are NaN or
-  infinite, together with whatever else does not fit.
+  Values are not checked here: `rules.convert` reports those that are NaN or
+  infinite, together with every other mismatch.
 
   Args:
-    path: `.npz`, `.safetensors`, or `.pth` / `.pt` (needs the `convert`
-      extra).
+    path: The file to read: `.npz`, `.safetensors`, or `.pth` / `.pt` (which
+      need the `convert` extra).
 
   Returns:
-    Name -> array, in the order of the file; bfloat16, and 8-bit integers with
-    scales (see `quantisation`), as float32.
+    The arrays by name, in the order of the file. Arrays of bfloat16, and 8-bit
+    integers with scales (see `quantisation`), become float32.
 
   Raises:
-    ValueError: The file is of another kind, truncated or corrupt, or an array
-      in it is.
-    OSError: The file does not exist or may not be read.
-    ImportError: A PyTorch file without PyTorch.
+    ValueError: If the file, or an array in it, is of another kind, truncated
+      or corrupt.
+    OSError: If the file does not exist or may not be read.
+    ImportError: If it is a PyTorch file and PyTorch is not installed.
   """
   path = pathlib.Path(path)
   with errors_name_the_file(path) as suffix:
@@ -69,7 +69,7 @@ def _read_npz(
     for key in headers:
       try:
         arrays[key] = file[key]
-      except Exception as error:  # as any decompressor may put it
+      except Exception as error:  # each decompressor has its own errors
         raise ValueError(f"{key} is damaged ({error})") from error
   return arrays
 
@@ -90,38 +90,39 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
   arrays = {}
   for key, value in load_torch(path).items():
     try:
-      # numpy itself knows no bfloat16.
+      # PyTorch cannot turn a bfloat16 tensor into a numpy array.
       bfloat16 = str(value.dtype) == "torch.bfloat16"
       arrays[key] = (value.float() if bfloat16 else value).numpy()
     except (RuntimeError, TypeError) as error:
-      raise ValueError(f"{key} is no array of numbers ({error})") from error
+      raise ValueError(f"{key} is not an array of numbers ({error})") from error
   return arrays
 
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """Writes a file of weights, whole or not at all.
+  """Writes a file of weights atomically.
 
   Args:
-    path: Its suffix decides the format: `.npz`, `.safetensors`, or `.pth` /
-      `.pt` (needs the `convert` extra). A file of that name is replaced.
-    arrays: Name -> array. The order is kept, by `.safetensors` only among
-      arrays of one type sorted by name, as its library does.
+    path: The file to write, which replaces any file of that name. The suffix
+      decides the format: `.npz`, `.safetensors`, or `.pth` / `.pt` (which need
+      the `convert` extra).
+    arrays: The arrays by name. The order is kept, except that the safetensors
+      library groups arrays by type and sorts those of one type by name.
 
   Raises:
-    ValueError: The suffix is another one.
-    OSError: It cannot be written.
-    ImportError: A PyTorch file without PyTorch.
+    ValueError: If the suffix is none of these.
+    OSError: If the file cannot be written.
+    ImportError: If it is a PyTorch file and PyTorch is not installed.
   """
   path = pathlib.Path(path)
   suffix = check_suffix(path)
-  if not path.parent.is_dir():  # a mistyped folder is not made
+  if not path.parent.is_dir():  # a mistyped folder must not be created
     raise FileNotFoundError(
       errno.ENOENT, "No such folder to write to", str(path.parent)
     )
   arrays = {key: np.asarray(v, order="C") for key, v in arrays.items()}
   if suffix == ".npz":
     with replacing(path) as part:
-      # numpy's stub takes any name for the option `allow_pickle`.
+      # numpy's stub mistakes the arrays' names for its option `allow_pickle`.
       # pyrefly: ignore[bad-argument-type]
       np.savez(part, **arrays)
   elif suffix == ".safetensors":
@@ -138,16 +139,16 @@ def _write_torch(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     raise ImportError(
       f"Writing {path} needs PyTorch: pip install 'inp-former-jax[convert]'."
     ) from error
-  # Copies, for a tensor may not share the memory of a read-only array.
+  # Copies, because a tensor may not share the memory of a read-only array.
   tensors = {
     key: torch.from_numpy(value.copy()) for key, value in arrays.items()
   }
-  # By its path torch.save would write the part's name into the file.
+  # Given a path, torch.save would write the temporary name into the file.
   with replacing(path) as part, open(part, "wb") as file:
     torch.save(tensors, file)
 
 
 def file_sha256(path: pathlib.Path) -> str:
-  """Checksum of a file in hex."""
+  """Computes the sha256 checksum of a file, in hex."""
   with open(path, "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()

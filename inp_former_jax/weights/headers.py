@@ -1,6 +1,7 @@
-"""What a file of weights says about its arrays, without reading them.
+"""Headers of a file of weights: names, shapes and types, but no values.
 
-A header is checked against the file: what passes here can be read.
+Headers are checked against the size of the file, so that arrays whose headers
+pass can be read.
 """
 
 import contextlib
@@ -34,11 +35,11 @@ _SAFETENSORS_DTYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-  """An array without its values.
+  """Shape and type of an array, without its values.
 
   Attributes:
-    shape: Its shape.
-    dtype: Name of its type in the file, such as `float32`.
+    shape: The array's shape.
+    dtype: Name of the array's type in the file, such as `float32`.
   """
 
   shape: tuple[int, ...]
@@ -46,26 +47,26 @@ class Header:
 
   @property
   def size(self) -> int:
-    """Number of values."""
+    """Number of values in the array."""
     return math.prod(self.shape)
 
 
 def check_suffix(path: pathlib.Path) -> str:
-  """The format by the file's name.
+  """Returns the suffix of a file of weights, which tells its format.
 
   Args:
-    path: A file of weights; need not exist.
+    path: Path of the file, which need not exist.
 
   Returns:
-    One of SUFFIXES.
+    The suffix in lower case, one of SUFFIXES.
 
   Raises:
-    ValueError: It is none of them.
+    ValueError: If the suffix is not one of SUFFIXES.
   """
   suffix = path.suffix.lower()
   if suffix not in SUFFIXES:
     raise ValueError(
-      f"{path} has the suffix {suffix!r}: files of weights are "
+      f"{path} has the suffix {suffix!r}; expected a file of weights, one of "
       f"{', '.join(SUFFIXES)}."
     )
   return suffix
@@ -75,17 +76,17 @@ def read_headers(path: pathlib.Path) -> dict[str, Header]:
   """Reads the headers of a file of weights.
 
   Args:
-    path: `.npz`, `.safetensors`, or `.pth` / `.pt` (needs the `convert`
-      extra; its values are mapped, not read).
+    path: The file to read: `.npz`, `.safetensors`, or `.pth` / `.pt` (which
+      need the `convert` extra, and whose values are mapped, not read).
 
   Returns:
-    Name -> header, in the order in which the values lie in the file.
+    The header of each array by name, in the order of the values in the file.
 
   Raises:
-    ValueError: The file is of another kind, truncated or corrupt, or its
+    ValueError: If the file is of another kind, truncated or corrupt, or its
       headers do not fit its size.
-    OSError: It does not exist or may not be read.
-    ImportError: A PyTorch file without PyTorch.
+    OSError: If the file does not exist or may not be read.
+    ImportError: If it is a PyTorch file and PyTorch is not installed.
   """
   with errors_name_the_file(path) as suffix:
     if suffix == ".npz":
@@ -100,21 +101,26 @@ def read_headers(path: pathlib.Path) -> dict[str, Header]:
 
 @contextlib.contextmanager
 def errors_name_the_file(path: pathlib.Path) -> Iterator[str]:
-  """Errors of parsers become a ValueError that names the file.
+  """Turns the errors of parsers into a ValueError that names the file.
 
   Args:
-    path: The file that is parsed inside.
+    path: The file that is parsed within the context.
 
   Yields:
-    Its suffix, one of SUFFIXES.
+    The suffix of the file, one of SUFFIXES.
+
+  Raises:
+    ValueError: If the suffix is not one of SUFFIXES, or the file cannot be
+      parsed.
+    OSError: If the file does not exist or may not be read.
   """
   suffix = check_suffix(path)
-  path.open("rb").close()  # missing or forbidden: as the system says it
+  path.open("rb").close()  # raises the system's error if missing or forbidden
   try:
     yield suffix
   except (ImportError, MemoryError):
     raise
-  # A damaged file can make a parser fail in any way.
+  # A damaged file can make a parser fail with any error.
   except Exception as error:
     reason = str(error).split("\n")[0].rstrip(".") or type(error).__name__
     raise ValueError(
@@ -144,7 +150,7 @@ def _npy_header(member, key: str, file_size: int) -> Header:
     version = np.lib.format.read_magic(member)
     shape, _, dtype = readers[version](member)
   except (ValueError, KeyError) as error:
-    raise ValueError(f"{key} is no array ({error})") from error
+    raise ValueError(f"{key} is not an array ({error})") from error
   if dtype.hasobject:
     raise ValueError(f"{key} holds pickled objects, which are never read")
   _check_bytes(key, shape, dtype, file_size - member.tell())
@@ -158,7 +164,7 @@ def _safetensors_headers(path: pathlib.Path) -> dict[str, Header]:
       array = file.get_slice(key)
       dtype = array.get_dtype()
       if dtype not in _SAFETENSORS_DTYPES:
-        raise ValueError(f"{key} is of the type {dtype}, which is not read")
+        raise ValueError(f"{key} is of the type {dtype}, which is unsupported")
       shape = tuple(array.get_shape())
       headers[key] = Header(shape, _SAFETENSORS_DTYPES[dtype])
   _refuse_duplicates(path)
@@ -166,10 +172,10 @@ def _safetensors_headers(path: pathlib.Path) -> dict[str, Header]:
 
 
 def _refuse_duplicates(path: pathlib.Path) -> None:
-  """Raises a ValueError if a safetensors header has one name twice.
+  """Raises a ValueError if a safetensors header has the same name twice.
 
-  Of two entries with one name `safe_open` silently keeps the last, provided
-  that what it keeps covers the whole file.
+  Of two entries with the same name, `safe_open` silently keeps the last one,
+  provided that the entries it keeps cover the whole file.
   """
   with open(path, "rb") as file:
     length = int.from_bytes(file.read(8), "little")
@@ -177,7 +183,7 @@ def _refuse_duplicates(path: pathlib.Path) -> None:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-  """A JSON object none of whose names is there twice."""
+  """Builds a JSON object, refusing a name that appears twice."""
   result = dict(pairs)
   if len(result) < len(pairs):
     names = [name for name, _ in pairs]
@@ -193,24 +199,26 @@ def _check_bytes(
   if needed != found:
     raise ValueError(
       f"{key}, {dtype.name} of shape {shape}, needs {needed} bytes, but the "
-      f"file has {found} for it"
+      f"file has {found} bytes for it"
     )
 
 
 def load_torch(path: pathlib.Path, *, mmap: bool = False) -> dict:
-  """Reads a state dict, running none of its code.
+  """Reads a PyTorch state dict without running any code of the file.
 
   Args:
-    path: A file of `torch.save`.
-    mmap: Map the values instead of reading them, where its format allows.
+    path: A file written by `torch.save`.
+    mmap: Whether the values are mapped instead of read, where the file's
+      format allows it.
 
   Returns:
-    Name -> dense torch.Tensor on the CPU.
+    The dense torch.Tensors by name, on the CPU.
 
   Raises:
-    ImportError: There is no PyTorch.
-    ValueError: It holds something else than named tensors.
-    Exception: Whatever the unpickler says of a damaged or malicious file.
+    ImportError: If PyTorch is not installed.
+    ValueError: If the file holds anything but named dense tensors.
+    Exception: If the file is damaged or malicious; the type of the error is
+      up to the unpickler.
   """
   try:
     import torch
@@ -219,7 +227,7 @@ def load_torch(path: pathlib.Path, *, mmap: bool = False) -> dict:
       f"{path} is a PyTorch file, which needs PyTorch: "
       "pip install 'inp-former-jax[convert]'."
     ) from error
-  # The format before PyTorch 1.6 is no zip file and cannot be mapped.
+  # Files from before PyTorch 1.6 are not zip files and cannot be mapped.
   loaded = torch.load(
     path,
     map_location="cpu",
@@ -227,12 +235,12 @@ def load_torch(path: pathlib.Path, *, mmap: bool = False) -> dict:
     mmap=mmap and zipfile.is_zipfile(path),
   )
   if not isinstance(loaded, Mapping):
-    raise ValueError(f"holds {type(loaded).__name__}, not named tensors")
+    raise ValueError(f"it holds {type(loaded).__name__}, not named tensors")
   wrong = [k for k, v in loaded.items() if not isinstance(v, torch.Tensor)]
   if wrong:
     names = ", ".join(map(str, wrong[:5]))
-    raise ValueError(f"entries that are not tensors: {names}")
+    raise ValueError(f"it has entries that are not tensors: {names}")
   for key, value in loaded.items():
     if value.layout != torch.strided or value.is_quantized or value.is_meta:
-      raise ValueError(f"{key} is no dense tensor")
+      raise ValueError(f"{key} is not a dense tensor")
   return {str(key): value.detach() for key, value in loaded.items()}

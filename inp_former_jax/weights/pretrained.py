@@ -1,4 +1,4 @@
-"""An encoder's name, or a file -> its weights, ready for the mesh."""
+"""Loads an encoder's weights, by its name or from a file, for a mesh."""
 
 import dataclasses
 import pathlib
@@ -15,11 +15,12 @@ RANDOM = "random"
 
 @dataclasses.dataclass(frozen=True)
 class EncoderWeights:
-  """Weights of an encoder and where they come from.
+  """Weights of an encoder, with their checksum.
 
   Attributes:
-    state: nnx.State of numpy float32 arrays; None for random weights.
-    sha256: Of the file, in hex; "random" for random weights.
+    state: State of the encoder, of numpy float32 arrays; None for random
+      weights.
+    sha256: Checksum of the weights' file, in hex; "random" for random weights.
   """
 
   state: nnx.State | None
@@ -32,22 +33,25 @@ def load_encoder(
   """Loads an encoder's weights.
 
   Args:
-    name: The encoder, such as `dinov2reg_vit_base_14`.
-    weights: "" for the file of that name on this machine, or else from the
-      Hugging Face Hub; "original" for the original PyTorch file; "random" for
-      a random initialisation; or a file (.safetensors, .npz, .pth) with the
-      names of facebookresearch/dinov2 or of the Hugging Face Hub.
-    abstract_state: State of a `VisionTransformer` (shapes only).
+    name: The encoder's name, such as `dinov2reg_vit_base_14`.
+    weights: Source of the weights: "" for the encoder's file on this machine
+      or, failing that, on the Hugging Face Hub; "original" for the original
+      PyTorch file; "random" for a random initialisation; or the path of a
+      file (.safetensors, .npz, .pth) with the names of
+      facebookresearch/dinov2 or of the Hugging Face Hub.
+    abstract_state: Abstract state (shapes only) of the `VisionTransformer`.
 
   Returns:
     The weights and their checksum.
 
   Raises:
-    FileNotFoundError: The file does not exist, or nobody has published one.
-    DownloadError: The file is not on this machine and cannot be downloaded.
-    ImportError: A PyTorch file without PyTorch.
-    ValueError: The file has changed since it was downloaded, cannot be read,
-      or holds another model.
+    FileNotFoundError: If the file does not exist, or nobody has published
+      weights of this encoder.
+    DownloadError: If the file is not on this machine and cannot be
+      downloaded.
+    ImportError: If it is a PyTorch file and PyTorch is not installed.
+    ValueError: If the file has changed since it was downloaded, cannot be
+      read, or holds another model.
   """
   if weights == RANDOM:
     return EncoderWeights(None, RANDOM)
@@ -56,9 +60,9 @@ def load_encoder(
   path = pathlib.Path(weights).expanduser()
   if not path.is_file():
     raise FileNotFoundError(
-      f"config.model.encoder_weights names {path}, which is not a file. It "
-      'can be a file, "original", "random", or "" for the file of the '
-      f"encoder {name} on this machine or the Hugging Face Hub."
+      f"`encoder_weights` names {path}, which is not a file. It can be a file, "
+      f'"original", "random", or "" for the file of the encoder {name} on this '
+      "machine or the Hugging Face Hub."
     )
   state = _read_state(path, abstract_state)
   return EncoderWeights(state, files.file_sha256(path))
@@ -75,8 +79,8 @@ def _load_by_name(
     state = _read_state(file.path, abstract_state)
   except ValueError as error:
     raise ValueError(
-      f"{error}\n{file.path} is kept as the encoder {name}: delete it to have "
-      "it fetched again."
+      f"{error}\n{file.path} is stored as the weights of the encoder {name}: "
+      "delete it to have it fetched again."
     ) from error
   return EncoderWeights(state, file.sha256)
 
@@ -90,27 +94,29 @@ def _read_state(path: pathlib.Path, abstract_state: nnx.State) -> nnx.State:
 def import_file(
   name: str, path: pathlib.Path, *, replace: bool = False
 ) -> sources.EncoderFile:
-  """Keeps a file that was fetched by hand as the weights of an encoder.
+  """Imports a file that was fetched by hand as the weights of an encoder.
 
   Args:
-    name: The encoder, such as `dinov2reg_vit_base_14`.
-    path: The file; it is copied.
-    replace: Whether it takes the place of files that are there.
+    name: The encoder's name, such as `dinov2reg_vit_base_14`.
+    path: The file, which is copied into the cache.
+    replace: Whether to replace weights of this encoder that are already in
+      the cache.
 
   Returns:
-    The copy.
+    The copy in the cache.
 
   Raises:
-    FileNotFoundError: There is no such file.
-    FileExistsError: Weights of this encoder are there already.
-    ValueError: The file cannot be read, or holds another model; or the
+    FileNotFoundError: If there is no such file.
+    FileExistsError: If the cache already has weights of this encoder, and
+      `replace` is false.
+    ValueError: If the file cannot be read or holds another model, or if the
       encoder is bundled with this package.
   """
   if sources.bundled(name):
     raise ValueError(
-      f"The encoder {name} comes with this package; another file can be "
-      "passed by --config.model.encoder_weights=FILE with the name of its "
-      "size, e.g. dinov2_vit_tiny_14."
+      f"The encoder {name} comes with this package and cannot be replaced. To "
+      "use another file, set `encoder_weights`=FILE, and `encoder` to the name "
+      "of its size, such as dinov2_vit_tiny_14."
     )
   if not path.is_file():
     raise FileNotFoundError(f"{path} is not a file; nothing was imported.")
@@ -125,7 +131,15 @@ def import_file(
 
 
 def place(state: nnx.State, shardings) -> nnx.State:
-  """Host arrays, the same on every process, -> global arrays."""
+  """Places host arrays on a mesh.
+
+  Args:
+    state: Pytree of numpy arrays, the same on every process.
+    shardings: The sharding of each array, as a pytree of the same structure.
+
+  Returns:
+    The pytree as global arrays.
+  """
 
   def put(value, sharding):
     return jax.make_array_from_callback(

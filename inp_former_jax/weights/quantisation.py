@@ -1,8 +1,8 @@
-"""Weights as 8-bit integers with scales, to ship a small encoder.
+"""Quantises weights to 8-bit integers with scales, to ship a small encoder.
 
 A matrix `w` becomes two arrays, `w` int8 and `w.int8_scale` float32, with
 w = int8 * scale and one scale per output channel; vectors stay float32.
-`files.read_arrays` puts them together again.
+`files.read_arrays` dequantises what it reads.
 """
 
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ SCALE_SUFFIX = ".int8_scale"
 
 
 def quantise(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Rounds matrices to 8 bits, symmetrically, per output channel.
+  """Rounds matrices to 8 bits, symmetrically and per output channel.
 
   Args:
-    arrays: Name -> float array with the names and shapes of
-      facebookresearch/dinov2: output channels are the first axis, or the last
-      one where the first has size 1 (tables of tokens).
+    arrays: Float arrays by name, with the names and shapes of
+      facebookresearch/dinov2: the output channels are the first axis, or the
+      last one where the first has size 1 (tables of tokens).
 
   Returns:
-    Name -> array; a matrix is followed by its scales.
+    The arrays by name. The scales of a matrix follow it.
   """
   result = {}
   for name, value in arrays.items():
@@ -38,17 +38,16 @@ def quantise(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def dequantise(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Puts integers and their scales together; the rest stays as it is.
+  """Multiplies integers by their scales; leaves all other arrays unchanged.
 
   Args:
-    arrays: As `quantise` gives them.
+    arrays: Arrays by name, as `quantise` returns them.
 
   Returns:
-    Name -> array, float32 where it was quantised.
+    The arrays by name, float32 where they were quantised.
 
   Raises:
-    ValueError: Scales without their integers, or of a shape that does not
-      fit them.
+    ValueError: If scales have no integers, or their shapes do not fit.
   """
   result = {n: v for n, v in arrays.items() if not n.endswith(SCALE_SUFFIX)}
   for name, scale in arrays.items():
@@ -56,7 +55,7 @@ def dequantise(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
       continue
     whole = name.removesuffix(SCALE_SUFFIX)
     if whole not in result or result[whole].dtype != np.int8:
-      raise ValueError(f"{name} is there, but {whole} is no int8 array")
+      raise ValueError(f"it holds {name}, but {whole} is not an int8 array")
     try:
       result[whole] = result[whole].astype(np.float32) * scale
     except ValueError as error:

@@ -1,4 +1,7 @@
-"""Conversion as a table of rules: each key matched once, errors together."""
+"""Conversion by a table of rules, which reports all mismatches together.
+
+Exactly one rule must match each key of a checkpoint.
+"""
 
 import dataclasses
 import difflib
@@ -14,16 +17,17 @@ Transform = Callable[[np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  r"""Where an array of a foreign checkpoint goes.
+  r"""A rule that says where an array of a foreign checkpoint goes.
 
   Attributes:
     pattern: Regular expression that matches the whole key.
-    target: Path in this project's model, `/` between its parts, with group
-      references such as `\1`; None for keys that are known and not needed.
-    transform: From the foreign array to ours; the identity by default.
-    parts: Where several keys make up one array: the values of the pattern's
-      group named `part`, in the order of their arrays in the whole. Each must
-      be there once. Empty where a key is the whole array.
+    target: Path in this project's model, with `/` between its parts and group
+      references such as `\1`; None for keys that are known but not needed.
+    transform: Function from the foreign array to ours; by default the
+      identity.
+    parts: The values of the pattern's group named `part`, where several keys
+      make up one array, in the order in which their arrays are joined. Each
+      must appear once. Empty where a key is a whole array.
     axis: Axis of our array along which the parts are joined.
   """
 
@@ -34,36 +38,36 @@ class Rule:
   axis: int = -1
 
 
-_REMEDY = "Check that config.model.encoder names the variant the file holds."
+_REMEDY = "Check that `encoder` names the variant that the file holds."
 
 
 class ConversionError(ValueError):
-  """A checkpoint does not fit the model; names every mismatch."""
+  """Raised when a checkpoint does not fit the model; names every mismatch."""
 
 
 def transpose(x: np.ndarray) -> np.ndarray:
-  """A linear layer's weight: (out, in) -> (in, out)."""
+  """Transposes a linear layer's weight: (out, in) -> (in, out)."""
   return x.T
 
 
 def patch_kernel(x: np.ndarray) -> np.ndarray:
-  """A patch convolution (C, 3, p, p) -> a matrix (p * p * 3, C)."""
+  """Flattens a patch convolution (C, 3, p, p) to a matrix (p * p * 3, C)."""
   return x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0])
 
 
 def patch_convolution(x: np.ndarray) -> np.ndarray:
-  """A patch matrix (p * p * 3, C) -> a convolution (C, 3, p, p)."""
+  """Reshapes a patch matrix (p * p * 3, C) to a convolution (C, 3, p, p)."""
   size = math.isqrt(len(x) // 3)
   return x.reshape(size, size, 3, -1).transpose(3, 2, 0, 1)
 
 
 def add_batch_axis(x: np.ndarray) -> np.ndarray:
-  """(M, C), or (1, M, C) as it is -> (1, M, C)."""
+  """Adds a batch axis to (M, C), unless it is there: returns (1, M, C)."""
   return x if x.ndim == 3 else x[None]
 
 
 def flatten(x: np.ndarray) -> np.ndarray:
-  """To one axis: (h, 1, 1) -> (h,)."""
+  """Flattens an array to one axis: (h, 1, 1) -> (h,)."""
   return x.reshape(-1)
 
 
@@ -77,21 +81,23 @@ def convert(
   """Applies a rule table to a checkpoint.
 
   Args:
-    arrays: The checkpoint, key -> array.
-    rules: The table; exactly one rule must match a key.
-    expected: Path -> shape of every array of the model.
-    source: What the checkpoint is (its file), for the error.
-    remedy: What to do about a mismatch, for the error.
+    arrays: The arrays of the checkpoint, by key.
+    rules: The rule table; exactly one rule must match each key.
+    expected: The shape of every array of the model, by path.
+    source: The checkpoint's file, or what else the error should call it.
+    remedy: Advice on what to do about a mismatch, for the error.
 
   Returns:
-    Path -> float32 array, with exactly the paths of `expected`, in its order.
+    The float32 arrays by path, with exactly the paths of `expected` and in
+    its order.
 
   Raises:
-    ConversionError: Keys no rule knows, arrays missing or of another shape,
-      or not finite (also those that are not needed: their file is damaged);
-      all named in one error.
+    ConversionError: If a key matches no rule or several, or if arrays are
+      missing, are of another shape or are not finite (including arrays that
+      are not needed, because their file must be damaged). One error names all
+      of them.
   """
-  # A slot is a path, or a part of one: path[part].
+  # A slot is a path, or one part of the array at a path: path[part].
   found: dict[str, np.ndarray] = {}
   origin: dict[str, str] = {}
   joined: dict[str, Rule] = {}
@@ -118,9 +124,10 @@ def convert(
   problems += _compare(found, origin, _slots(expected, joined), unknown)
   if problems:
     listing = "\n  ".join(problems)
+    plural = "" if len(problems) == 1 else "es"
     raise ConversionError(
       f"{source} does not fit the model asked for; "
-      f"{len(problems)} mismatches:\n  {listing}\n{remedy}"
+      f"{len(problems)} mismatch{plural}:\n  {listing}\n{remedy}"
     )
   return {path: _join(found, path, joined.get(path)) for path in expected}
 
@@ -131,19 +138,19 @@ def convert_state(
   abstract_state: nnx.State,
   source: object,
 ) -> nnx.State:
-  """Applies a rule table, giving the state of a module.
+  """Applies a rule table to a checkpoint, to get the state of a module.
 
   Args:
-    arrays: The checkpoint, key -> array.
-    rules: The table.
-    abstract_state: The module's state; only its shapes are used.
-    source: What the checkpoint is (its file), for the error.
+    arrays: The arrays of the checkpoint, by key.
+    rules: The rule table; exactly one rule must match each key.
+    abstract_state: State of the module; only its shapes are used.
+    source: The checkpoint's file, or what else the error should call it.
 
   Returns:
-    A state of numpy float32 arrays.
+    The state, of numpy float32 arrays.
 
   Raises:
-    ConversionError: See `convert`.
+    ConversionError: If the checkpoint does not fit the module; see `convert`.
   """
   flat = {
     "/".join(map(str, path)): (path, variable)
@@ -158,7 +165,16 @@ def convert_state(
 
 
 def target_path(key: str, rules: Sequence[Rule]) -> str | None:
-  """Where a key goes; None if nowhere."""
+  """Finds the path that a key leads to.
+
+  Args:
+    key: A key of the checkpoint.
+    rules: The rule table.
+
+  Returns:
+    The path in the model; None if the key is not needed, or if not exactly
+    one rule matches it.
+  """
   matches = _matches(key, rules)
   if len(matches) != 1 or matches[0][0].target is None:
     return None
@@ -183,7 +199,7 @@ def _slot(path: str, part: str) -> str:
 def _slots(
   expected: Mapping[str, tuple[int, ...]], joined: Mapping[str, Rule]
 ) -> dict[str, tuple[int, ...]]:
-  """Slot -> shape: the paths, those of several parts divided evenly."""
+  """Returns the shape of every slot; arrays of several parts split evenly."""
   slots = {}
   for path, shape in expected.items():
     if path not in joined:
@@ -209,7 +225,7 @@ def _to_float32(key, value, problems: list[str]) -> np.ndarray:
   if not np.issubdtype(value.dtype, np.number):
     problems.append(f"{key}: holds {value.dtype}, not numbers")
     return np.zeros(value.shape, np.float32)
-  with np.errstate(over="ignore"):  # then infinite, which is reported
+  with np.errstate(over="ignore"):  # overflow gives inf, reported below
     value = value.astype(np.float32)
   if not np.isfinite(value).all():
     problems.append(f"{key}: has NaN or infinite values")
@@ -225,10 +241,10 @@ def _transform(key, value, rule: Rule, problems: list[str]) -> np.ndarray:
 
 
 def _compare(found, origin, slots, unknown: Sequence[str]) -> list[str]:
-  """Problems: slots missing, left over, or of another shape."""
+  """Lists the slots that are missing, left over or of another shape."""
   problems = []
   surplus = sorted(set(found) - set(slots))
-  # What a missing array may be called in the file.
+  # Keys under which the file may hold a missing array.
   near = {slot: origin[slot] for slot in surplus}
   near |= {key.replace(".", "/"): key for key in unknown}
   for slot, shape in slots.items():

@@ -1,4 +1,4 @@
-"""An encoder's name -> a file with its weights: cached, or downloaded."""
+"""Finds the file with an encoder's weights: bundled, cached or downloaded."""
 
 import dataclasses
 import importlib.util
@@ -21,17 +21,17 @@ ORIGINAL = "original"
 SOURCES = (HUGGING_FACE, ORIGINAL)
 
 _HUB_FILE = "model.safetensors"
-_SUFFIXES = (".npz", ".safetensors", ".pth")  # in the order of preference
+_SUFFIXES = (".npz", ".safetensors", ".pth")  # in order of preference
 _COMMAND = "python -m inp_former_jax.models.pretrained"
 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderFile:
-  """A file with an encoder's weights, verified.
+  """A verified file with an encoder's weights.
 
   Attributes:
-    path: The file.
-    sha256: In hex.
+    path: Path of the file.
+    sha256: Checksum of the file, in hex.
   """
 
   path: pathlib.Path
@@ -39,50 +39,52 @@ class EncoderFile:
 
 
 def cache_folder() -> pathlib.Path:
-  """Where files imported by hand and original ones are kept."""
+  """Returns the folder for imported files and original PyTorch files."""
   folder = os.environ.get(CACHE_VARIABLE) or "~/.cache/inp_former_jax/encoders"
   return pathlib.Path(folder).expanduser()
 
 
 def published(name: str) -> EncoderSpec:
-  """An encoder whose weights can be downloaded.
+  """Looks up an encoder whose weights can be downloaded.
 
   Args:
     name: The encoder's name, such as `dinov2reg_vit_base_14`.
 
   Returns:
-    Its row of ENCODERS.
+    The encoder's row of ENCODERS.
 
   Raises:
-    FileNotFoundError: If nobody has published its weights.
+    FileNotFoundError: If nobody has published the encoder's weights.
     ValueError: If there is no encoder of that name.
   """
   spec = get_encoder(name)
   if spec.bundled_file:
     raise FileNotFoundError(
-      f"The encoder {name} comes with this package and from nowhere else: "
-      'leave config.model.encoder_weights empty ("").'
+      f"The encoder {name} comes with this package and has no other source: "
+      'leave `encoder_weights` empty ("").'
     )
   if not spec.is_published:
     names = [s.name for s in ENCODERS.values() if s.is_published]
     raise FileNotFoundError(
-      f"The encoder {name} has no published weights; those of "
-      f"{', '.join(names)} have. Pass a file: "
-      "--config.model.encoder_weights=FILE, or train on a random encoder, "
-      "which serves tests only: --config.model.encoder_weights=random."
+      f"The encoder {name} has no published weights; the encoders "
+      f"{', '.join(names)} have. Pass a file, `encoder_weights`=FILE, or, for "
+      "tests only, train on a random encoder, `encoder_weights`=random."
     )
   return spec
 
 
 def bundled(name: str) -> EncoderFile | None:
-  """The encoder's file within this package; None where there is none.
+  """Finds an encoder's file within this package.
 
   Args:
-    name: Such as `demo_vit_tiny_14`.
+    name: The encoder's name, such as `demo_vit_tiny_14`.
+
+  Returns:
+    The file, or None if the encoder is not bundled with the package.
 
   Raises:
-    FileNotFoundError: The package has been installed without it.
-    ChangedFileError: The file is not what was shipped.
+    FileNotFoundError: If the package was installed without the file.
+    ChangedFileError: If the file is not the one that was shipped.
   """
   spec = get_encoder(name)
   if not spec.bundled_file:
@@ -97,20 +99,27 @@ def bundled(name: str) -> EncoderFile | None:
   sha256 = files.file_sha256(path)
   if sha256 != shipped:
     raise checksums.ChangedFileError(
-      f"{path} has changed: its sha256 is {sha256}, shipped was {shipped}. "
-      "Install inp-former-jax again."
+      f"{path} has changed: its sha256 is {sha256}, but the file shipped had "
+      f"{shipped}. Install inp-former-jax again."
     )
   return EncoderFile(path, sha256)
 
 
 def find_cached(name: str) -> EncoderFile | None:
-  """The encoder's file on this machine: bundled, in our cache, in the Hub's.
+  """Finds an encoder's file on this machine.
+
+  Looks in this package, then in our cache, then in the Hugging Face Hub's.
 
   Args:
-    name: Such as `dinov2reg_vit_base_14`.
+    name: The encoder's name, such as `dinov2reg_vit_base_14`.
+
+  Returns:
+    The file, or None if it is not on this machine.
 
   Raises:
-    ChangedFileError: The file is not what it was.
+    FileNotFoundError: If the file should be bundled with this package and is
+      missing.
+    ChangedFileError: If the file has changed since it was stored.
   """
   spec = get_encoder(name)
   if spec.bundled_file:
@@ -131,31 +140,40 @@ def _cached_paths(name: str) -> list[pathlib.Path]:
 
 
 def find_or_fetch(name: str) -> EncoderFile:
-  """The encoder's file on this machine, or else from the Hugging Face Hub.
+  """Finds an encoder's file on this machine, or downloads it from the Hub.
 
   Args:
-    name: Such as `dinov2reg_vit_base_14`.
+    name: The encoder's name, such as `dinov2reg_vit_base_14`.
+
+  Returns:
+    The file.
 
   Raises:
-    FileNotFoundError: Nobody has published weights of this variant.
-    DownloadError: It is not here and cannot be downloaded.
-    ChangedFileError: The file is not what it was.
+    FileNotFoundError: If nobody has published weights of this encoder.
+    DownloadError: If the file is not on this machine and cannot be
+      downloaded.
+    ChangedFileError: If the file has changed since it was stored.
   """
   return find_cached(name) or fetch(name, HUGGING_FACE)
 
 
 def fetch(name: str, source: str) -> EncoderFile:
-  """The encoder's file from one source, downloaded unless it is here.
+  """Gets an encoder's file from one source, downloading it if necessary.
 
   Args:
-    name: Such as `dinov2reg_vit_base_14`.
-    source: One of SOURCES.
+    name: The encoder's name, such as `dinov2reg_vit_base_14`.
+    source: The source, one of SOURCES.
+
+  Returns:
+    The file.
 
   Raises:
-    FileNotFoundError: Nobody has published weights of this variant.
-    DownloadError: It is not here and cannot be downloaded.
-    ChangedFileError: The file is not what it was.
-    ImportError: An original file, and no PyTorch to read it.
+    FileNotFoundError: If the source has no weights of this encoder.
+    DownloadError: If the file is not on this machine and cannot be
+      downloaded.
+    ChangedFileError: If the file has changed since it was stored.
+    ImportError: If it is the original file and PyTorch, which reads it, is
+      not installed.
   """
   fetch_from = {HUGGING_FACE: _fetch_hub, ORIGINAL: _fetch_original}[source]
   addresses = describe_sources(name)
@@ -169,7 +187,7 @@ def fetch(name: str, source: str) -> EncoderFile:
     return fetch_from(name)
   except (checksums.ChangedFileError, ImportError):
     raise
-  # Whichever library carries the hub's requests has exceptions of its own.
+  # The library behind the Hub's requests has its own exceptions, and varies.
   except Exception as error:
     raise download.DownloadError(_remedy(name, url, error)) from error
 
@@ -177,8 +195,8 @@ def fetch(name: str, source: str) -> EncoderFile:
 def _remedy(name: str, url: str, error: Exception) -> str:
   found = str(error)
   if not isinstance(error, download.DownloadError):
-    # The hub's own error says "check your connection" even if the offline
-    # switch is on; what it comes from knows.
+    # The Hub's own error says "check your connection" even when offline mode
+    # is switched on; its cause gives the real reason.
     cause = error.__cause__ or error
     reason = str(cause).strip().split("\n")[0] or type(cause).__name__
     found = f"{url} cannot be downloaded: {reason}"
@@ -188,22 +206,25 @@ def _remedy(name: str, url: str, error: Exception) -> str:
   )
   return (
     f"The weights of the encoder {name} are not on this machine. {found}\n"
-    "Try again with a connection, or fetch by hand one of\n"
+    "Try again with a connection, or fetch one of these by hand\n"
     f"{listing}\n"
     f"and import it: {_COMMAND} import {name} FILE\n"
-    "or pass its path: --config.model.encoder_weights=FILE. A random "
-    "encoder serves tests only: --config.model.encoder_weights=random."
+    "or pass its path: `encoder_weights`=FILE. For tests only, a random "
+    "encoder will do: `encoder_weights`=random."
   )
 
 
 def describe_sources(name: str) -> dict[str, str]:
-  """Source -> address of the encoder's file there.
+  """Returns the addresses of an encoder's file.
 
   Args:
-    name: Such as `dinov2reg_vit_base_14`.
+    name: The encoder's name, such as `dinov2reg_vit_base_14`.
+
+  Returns:
+    The address by source, for the sources that have the file.
 
   Raises:
-    FileNotFoundError: Nobody has published weights of this variant.
+    FileNotFoundError: If nobody has published weights of this encoder.
   """
   import huggingface_hub
 
@@ -225,8 +246,8 @@ def _fetch_hub(name: str) -> EncoderFile:
 def _verify_hub_file(name: str, path: str) -> EncoderFile:
   """Compares a file of the Hub's cache with the Hub's checksum of it.
 
-  The Hub's cache names a large file by its sha256 and links to it. Where it
-  cannot link, the first sha256 found is noted in our cache.
+  The Hub's cache names a large file by its sha256 and links to it. On systems
+  without links, our cache records the sha256 found the first time.
   """
   link = pathlib.Path(path)
   file = link.resolve()
@@ -238,8 +259,8 @@ def _verify_hub_file(name: str, path: str) -> EncoderFile:
   sha256 = files.file_sha256(file)
   if sha256 != file.name:
     raise checksums.ChangedFileError(
-      f"{link} has changed: its sha256 is {sha256}, on the Hugging Face Hub "
-      f"it is {file.name}. Delete {file} to have it fetched again."
+      f"{link} has changed: its sha256 is {sha256}, but on the Hugging Face "
+      f"Hub it is {file.name}. Delete {file} to have it fetched again."
     )
   return EncoderFile(link, sha256)
 
@@ -250,7 +271,7 @@ def _fetch_original(name: str) -> EncoderFile:
     raise ImportError(
       f"{published(name).url} is a PyTorch file; reading it needs PyTorch: "
       "pip install 'inp-former-jax[convert]'. The file of the Hugging Face "
-      'Hub needs nothing more: --config.model.encoder_weights="".'
+      'Hub does not need it: `encoder_weights`="".'
     )
   spec = published(name)
   record = download.download_file(
@@ -265,26 +286,31 @@ def import_into_cache(
   """Copies a file into our cache, atomically and with its record.
 
   Args:
-    name: The encoder it holds.
-    file: `.npz`, `.safetensors`, `.pth` or `.pt`.
-    replace: Whether it takes the place of files that are there.
+    name: Name of the encoder whose weights the file holds.
+    file: The file to copy: `.npz`, `.safetensors`, `.pth` or `.pt`.
+    replace: Whether to replace files of this encoder that are already in the
+      cache.
+
+  Returns:
+    The copy.
 
   Raises:
-    FileExistsError: The cache has a file of this encoder.
+    FileExistsError: If the cache already has a file of this encoder, and
+      `replace` is false.
   """
   present = _cached_paths(name)
   if present and not replace:
     raise FileExistsError(
-      f"The cache has weights of the encoder {name} already: {present[0]}. "
-      "Say --replace to use the file given instead."
+      f"The cache already has weights of the encoder {name}: {present[0]}. "
+      "Pass --replace to replace them by the given file."
     )
   suffix = ".pth" if file.suffix.lower() == ".pt" else file.suffix.lower()
   target = cache_folder() / (name + suffix)
   with replacing(target) as copy:
-    # Without the mode of the original, which may be read-only.
+    # copyfile leaves out the original's mode, which may be read-only.
     shutil.copyfile(file, copy)
     sha256 = files.file_sha256(copy)
-    # In this order a kill in between leaves no record of another file.
+    # In this order, a process killed in between leaves no wrong record.
     checksums.record_path(target).unlink(missing_ok=True)
   for old in set(present) - {target}:
     checksums.record_path(old).unlink(missing_ok=True)

@@ -87,10 +87,13 @@ def test_masks_and_unreadable_files_are_left_out(folder, tmp_path):
 @pytest.mark.parametrize(
   "changes, message",
   [
-    ({"folders": ("nowhere",)}, "not a folder"),
-    ({"shares": (1, -1, 0)}, "three numbers"),
-    ({"shares": (1, 2)}, "three numbers"),
-    ({"shares": (1, 0, 0)}, "nothing to take views of"),
+    (
+      {"folders": ("nowhere",)},
+      "`view_folders` names nowhere, .* not a folder",
+    ),
+    ({"shares": (1, -1, 0)}, "`view_shares` is .* three numbers"),
+    ({"shares": (1, 2)}, "`view_shares` is .* three numbers"),
+    ({"shares": (1, 0, 0)}, "nothing to take views of: set `view_folders`"),
   ],
 )
 def test_bad_settings(changes, message):

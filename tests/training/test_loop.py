@@ -127,5 +127,5 @@ def test_it_resumes_from_the_newest_checkpoint_and_its_batch(tmp_path):
     state = run([], total_steps=6, batches=batches, start=3, state=state)
     whole = run([], total_steps=6, batches=Batches())
     assert jax.tree.all(jax.tree.map(np.array_equal, state, whole))
-    with pytest.raises(CheckpointError, match="step 3 and the run has 2"):
+    with pytest.raises(CheckpointError, match="step 3, but the run has only 2"):
       loop.start_or_resume(checkpointer, Batches(), abstract, initialise, 2)

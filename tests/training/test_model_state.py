@@ -62,7 +62,8 @@ def test_other_settings_are_another_model():
 
 
 def test_an_unknown_dtype_is_named():
-  with pytest.raises(ValueError, match="'float8'; it can be float32, bfloat16"):
+  message = "`dtype` is 'float8'; expected one of float32, bfloat16"
+  with pytest.raises(ValueError, match=message):
     create(ModelSettings(FEMTO.encoder, dtype="float8"))
 
 

@@ -26,7 +26,7 @@ def test_missing_part_is_named():
     del arrays[LAYER + "key.weight"]
 
   message = convert_changed(change)
-  assert "1 mismatches" in message
+  assert "1 mismatch:" in message
   assert "blocks/3/attn/qkv/kernel[key]: missing" in message
 
 
@@ -36,7 +36,7 @@ def test_missing_attention_is_named():
       del arrays[LAYER + f"{part}.weight"]
 
   message = convert_changed(change)
-  assert "1 mismatches" in message
+  assert "1 mismatch:" in message
   assert "blocks/3/attn/qkv/kernel: missing" in message
 
 
@@ -103,7 +103,7 @@ def test_values_that_are_not_finite_are_named(key, value):
 
   message = convert_changed(change)
   assert f"{key}: has NaN or infinite values" in message
-  assert "1 mismatches" in message
+  assert "1 mismatch:" in message
 
 
 def test_other_models_are_refused():

@@ -116,7 +116,7 @@ def test_record_of_a_deleted_file_is_replaced(server, fetch):
 
 
 def test_missing_file_is_named(server, fetch):
-  with pytest.raises(download.DownloadError, match="404.*has moved") as error:
+  with pytest.raises(download.DownloadError, match="404.*have moved") as error:
     fetch("/encodr.pth")
   assert_names_both(error, server, fetch, "/encodr.pth")
   assert files_in_cache(fetch) == set()

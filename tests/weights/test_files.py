@@ -248,8 +248,8 @@ def test_pytorch_file_of_something_else_is_refused(tmp_path):
     ([torch.zeros(2)], "holds list"),
     ({"epoch": 3, "x": torch.zeros(2)}, "not tensors: epoch"),
     ({"model": {"x": torch.zeros(2)}}, "not tensors: model"),
-    ({"x": torch.eye(3).to_sparse()}, "x is no dense tensor"),
-    ({"x": torch.empty(3, device="meta")}, "x is no dense tensor"),
+    ({"x": torch.eye(3).to_sparse()}, "x is not a dense tensor"),
+    ({"x": torch.empty(3, device="meta")}, "x is not a dense tensor"),
   ):
     torch.save(content, path)
     with pytest.raises(ValueError, match=word):

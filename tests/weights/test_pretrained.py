@@ -144,7 +144,7 @@ def test_every_mismatch_is_named_in_one_error(tmp_path, arrays):
     "cls_token: holds <U1, not numbers",
   ):
     assert sum(problem in line for line in lines) == 1, (problem, message)
-  assert "config.model.encoder" in lines[-1]
+  assert "`encoder`" in lines[-1]
 
 
 def test_weights_of_the_wrong_rank_are_named(tmp_path, arrays):
@@ -176,7 +176,7 @@ def test_no_weights_say_what_to_do_and_are_never_random(tmp_path, monkeypatch):
     load("")
   message = str(error.value)
   assert f"{NAME} has no published weights" in message
-  assert "--config.model.encoder_weights=FILE" in message
+  assert "`encoder_weights`=FILE" in message
 
 
 def test_random_weights_only_where_asked_for():

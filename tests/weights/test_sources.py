@@ -127,7 +127,7 @@ def assert_says_what_to_do(message: str, encoder: str, hub: str) -> None:
     hub,
     url,
     f"inp_former_jax.models.pretrained import {encoder} FILE",
-    "--config.model.encoder_weights=FILE",
+    "`encoder_weights`=FILE",
   ):
     assert words in message
 
@@ -137,7 +137,7 @@ def test_variant_without_published_weights_is_named(weights, abstract_state):
   with pytest.raises(FileNotFoundError, match="no published weights") as error:
     pretrained.load_encoder(TINY, weights, abstract_state)
   assert TINY in str(error.value)
-  assert "encoder_weights=FILE" in str(error.value)
+  assert "`encoder_weights`=FILE" in str(error.value)
 
 
 def test_imported_file_is_loaded_by_name(file, cache, abstract_state, capsys):

@@ -1,1 +1,1 @@
-"""Comparison with arrays of the original implementation; behind `verify`."""
+"""Parts of `verify`, which compares with arrays of the original."""

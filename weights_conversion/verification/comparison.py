@@ -1,4 +1,4 @@
-"""Reference arrays of the original implementation, and how far off we are."""
+"""Compares values with reference arrays of the original implementation."""
 
 import dataclasses
 import pathlib
@@ -9,26 +9,27 @@ import numpy as np
 from inp_former_jax.weights import files
 
 # Largest differences allowed, in float32 at the highest matmul precision.
-BLOCK = 1e-5  # one block, one operator
-ENCODER = 1e-4  # what runs through a stack of blocks
+BLOCK = 1e-5  # output of one block or operator
+ENCODER = 1e-4  # output of a stack of blocks
 GRADIENT = 1e-4  # relative to a tensor's largest gradient
-SCHEDULE = 1e-6  # relative, of learning rates
-TRAINING = 1e-4  # relative, losses along a short training run
-NORM = 1e-2  # relative, gradient norms along it
-FINAL = 1e-2  # relative to a tensor's largest value, after it
+SCHEDULE = 1e-6  # learning rates, relative
+TRAINING = 1e-4  # losses of a short training run, relative
+NORM = 1e-2  # gradient norms of such a run, relative
+FINAL = 1e-2  # parameters after it, relative to a tensor's largest value
 EXACT_METRIC = 1e-6
 STREAMING_METRIC = 1e-5  # against the exact metric
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """How far one array is off.
+  """Result of comparing an array with its reference.
 
   Attributes:
-    name: File and array.
-    difference: Largest difference; nan if shapes differ.
+    name: Names of the file and of the array.
+    difference: Largest difference; nan if the shapes differ.
     tolerance: Largest difference allowed.
-    relative: Whether both are relative to the largest reference value.
+    relative: Whether difference and tolerance are relative to the largest
+      reference value.
   """
 
   name: str
@@ -38,11 +39,11 @@ class Result:
 
   @property
   def ok(self) -> bool:
-    """Whether the array is within its tolerance; nan never is."""
+    """Whether the array is within its tolerance, which nan never is."""
     return self.difference <= self.tolerance
 
   def __str__(self) -> str:
-    """One line: name, difference, tolerance, ok or OFF."""
+    """Formats name, difference, tolerance and verdict on one line."""
     kind = "rel" if self.relative else "abs"
     verdict = "ok" if self.ok else "OFF"
     return (
@@ -52,10 +53,20 @@ class Result:
 
 
 class Comparison:
-  """Compares values with the arrays of one reference file."""
+  """Compares values with the arrays of a reference file.
+
+  Attributes:
+    path: Path of the reference file.
+    reference: The reference arrays, by key.
+    compared: Keys of the arrays that have been compared so far.
+  """
 
   def __init__(self, path: pathlib.Path):
-    """Opens a `.npz` file."""
+    """Reads a reference file.
+
+    Args:
+      path: Path of the `.npz` file.
+    """
     self.path = path
     self.reference = dict(files.read_arrays(path))
     self.compared: set[str] = set()
@@ -63,7 +74,18 @@ class Comparison:
   def __call__(
     self, key: str, value, tolerance: float, *, relative: bool = False
   ) -> Iterator[Result]:
-    """Yields the result for one array, if the file holds it."""
+    """Compares a value with a reference array, if the file holds it.
+
+    Args:
+      key: Key of the reference array.
+      value: The value to compare, of the same shape.
+      tolerance: Largest difference allowed.
+      relative: Whether the difference is relative to the largest reference
+        value.
+
+    Yields:
+      The result, if the file holds the array.
+    """
     if key not in self.reference:
       return
     self.compared.add(key)
@@ -79,5 +101,5 @@ class Comparison:
 
 
 def channels_last(images: np.ndarray) -> np.ndarray:
-  """(..., 3, H, W) -> (..., H, W, 3)."""
+  """Moves the channels of images last: (..., 3, H, W) -> (..., H, W, 3)."""
   return np.moveaxis(images, -3, -1)

@@ -1,4 +1,4 @@
-"""Checks of optimizer, preprocessing, augmentations, metrics; see verify.py."""
+"""Checks optimizer, preprocessing, augmentations and metrics for `verify`."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,15 @@ from weights_conversion.verification.comparison import (
 
 
 def check_optimizer(compare: Comparison) -> Iterator[Result]:
-  """StableAdamW alone: the trajectory of some tensors."""
+  """Compares the trajectory of some tensors under StableAdamW alone.
+
+  Args:
+    compare: The comparison with a file of initial tensors, their gradients, the
+      optimizer's settings and the tensors after each step.
+
+  Yields:
+    A result per step and tensor.
+  """
   ref = compare.reference
   adamw = optimizer.stable_adamw(
     float(ref["lr"]),
@@ -41,14 +49,21 @@ def check_optimizer(compare: Comparison) -> Iterator[Result]:
     indices = range(len(params))
     grads = [jnp.asarray(ref[f"grad_{t:02d}_{i}"]) for i in indices]
     updates, state = adamw.update(grads, state, params)
-    # A tree like the one it was given, which its type does not say.
+    # The result has the structure of the argument, but its type is wider.
     params = cast(list[jax.Array], optax.apply_updates(params, updates))
     for i in indices:
       yield from compare(f"param_{t:02d}_{i}", params[i], BLOCK, relative=True)
 
 
 def check_preprocessing(compare: Comparison) -> Iterator[Result]:
-  """Images and masks, bit for bit."""
+  """Compares preprocessed images and masks, bit for bit.
+
+  Args:
+    compare: The comparison with a file of images, masks and their results.
+
+  Yields:
+    A result per image, and results per mask.
+  """
   ref = compare.reference
   resize, crop = int(ref["resize"]), int(ref["crop"])
   preprocessing = transforms.Preprocessing((resize, resize), (crop, crop))
@@ -73,11 +88,18 @@ def _check_mask(compare, index, preprocessing) -> Iterator[Result]:
 
 
 def check_augmentations(compare: Comparison) -> Iterator[Result]:
-  """One image in each of its ways, in one batch."""
+  """Compares all augmentations of an image, computed in one batch.
+
+  Args:
+    compare: The comparison with a file of an image and its augmentations.
+
+  Yields:
+    A result per augmentation.
+  """
   index = jnp.arange(1, len(AUGMENTATIONS))
   image = jnp.asarray(channels_last(compare.reference["image"]))
   augmented = jax.jit(augment)(jnp.repeat(image, len(index), axis=0), index)
-  # channels_last in reverse, keeping the batch of one that the reference has.
+  # This reverses channels_last and adds the reference's batch axis of size 1.
   augmented = np.moveaxis(np.asarray(augmented), -1, 1)[:, None]
   for row, result in zip(AUGMENTATIONS[1:], augmented, strict=True):
     key = row.name
@@ -87,13 +109,21 @@ def check_augmentations(compare: Comparison) -> Iterator[Result]:
 
 
 def check_metrics(compare: Comparison) -> Iterator[Result]:
-  """Exact metrics against the reference, streaming against exact ones."""
+  """Compares exact metrics with the reference, and streaming ones with exact.
+
+  Args:
+    compare: The comparison with a file of maps, masks, scores and metrics.
+
+  Yields:
+    A result per metric.
+  """
   ref = compare.reference
   maps, masks = ref["anomaly_maps"], ref["masks"] > 0
   image = metrics.image_metrics(ref["labels"], ref["image_scores"])
   exact = metrics.exact_pixel_metrics(maps, masks)
   histograms = metrics.PixelHistograms()
-  # Metrics depend on the order of the scores only; the grid is [0, 2].
+  # Maps are rescaled to [0, 2], the range of the grid, which changes no metric
+  # because only the order of the scores matters.
   histograms.add(2 * (maps - maps.min()) / np.ptp(maps), masks)
   streaming = histograms.metrics()
   for name in ("auroc", "ap", "f1max"):

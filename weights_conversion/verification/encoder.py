@@ -1,4 +1,4 @@
-"""Checks of the encoder against reference arrays; see verify.py."""
+"""Checks the encoder against reference arrays for `verify`."""
 
 import pathlib
 import re
@@ -25,12 +25,13 @@ from weights_conversion.verification.comparison import (
 def check_blocks(
   compare: Comparison, arrays: Mapping[str, np.ndarray], images: np.ndarray
 ) -> Iterator[Result]:
-  """Tokens and all blocks, those that INP-Former never runs as well.
+  """Compares tokens and all blocks, even those that INP-Former never runs.
 
   Args:
-    compare: Holds `tokens_in`, `encoder_block_II` and `pos_embed_S`.
-    arrays: An official INP-Former checkpoint.
-    images: (B, H, W, 3), normalised.
+    compare: The comparison with a file of `tokens_in`, `encoder_block_II` and
+      `pos_embed_S`.
+    arrays: The arrays of an official INP-Former checkpoint, by key.
+    images: Normalised images, (B, H, W, 3).
 
   Yields:
     A result per array.
@@ -81,13 +82,14 @@ def _build_encoder(
 def check_real_features(
   compare: Comparison, encoder: pathlib.Path, images: pathlib.Path | None
 ) -> Iterator[Result]:
-  """Groups of a real encoder on real images.
+  """Compares the groups of a real encoder on real images.
 
   Args:
-    compare: Holds `image_S`, or `files` (paths below `images`), and
-      `groupG_S`, large ones at every k-th patch or channel only.
-    encoder: Weights with facebookresearch/dinov2 names.
-    images: Root of the image files; without it only `image_S` are used.
+    compare: The comparison with a file of `groupG_S`, of which large ones have
+      only every k-th patch or channel, and of `image_S` or else `files` (paths
+      below `images`).
+    encoder: File of weights with facebookresearch/dinov2 names.
+    images: Root of the image files; without it, only `image_S` is used.
 
   Yields:
     A result per group and size.
@@ -109,7 +111,7 @@ def check_real_features(
 
 
 def _load_encoder(path: pathlib.Path) -> vit.VisionTransformer:
-  """The encoder of a file; its variant is known by its width."""
+  """Loads the encoder of a file, whose width tells the variant."""
   arrays = files.read_arrays(path)
   width = arrays["cls_token"].shape[-1]
   (variant,) = [v for v in vit.VARIANTS.values() if v.width == width]
@@ -120,7 +122,7 @@ def _load_encoder(path: pathlib.Path) -> vit.VisionTransformer:
 def _real_images(
   compare: Comparison, crop: int, images: pathlib.Path | None
 ) -> np.ndarray | None:
-  """(B, crop, crop, 3), from the reference or else from the image files."""
+  """Returns images (B, crop, crop, 3) from the reference or the image files."""
   if f"image_{crop}" in compare.reference:
     return channels_last(compare.reference[f"image_{crop}"])
   if images is None:

@@ -1,4 +1,4 @@
-"""Checks of the model against reference arrays; see verify.py."""
+"""Checks the model against reference arrays for `verify`."""
 
 import pathlib
 import re
@@ -28,7 +28,19 @@ from weights_conversion.verification.encoder import check_blocks
 def load_model(
   path: pathlib.Path, dtype: jax.typing.DTypeLike = jnp.float32
 ) -> tuple[model_lib.INPFormer, dict]:
-  """The model whose parameters stand beside a reference file."""
+  """Loads the model whose parameters lie beside a reference file.
+
+  Args:
+    path: Path of the reference file, such as `tiny_forward.npz`.
+    dtype: Compute dtype.
+
+  Returns:
+    The model, and the arrays of its parameters by the original's names.
+
+  Raises:
+    FileNotFoundError: If there is no file of parameters.
+    ValueError: If the parameters cannot be read or fit no model.
+  """
   params = path.with_name(re.sub(r"_[a-z]+\.npz$", "_params.npz", path.name))
   if not params.exists():
     raise FileNotFoundError(f"{path} needs {params.name} beside it.")
@@ -37,12 +49,19 @@ def load_model(
 
 
 def _to_maps(tokens: jax.Array, like: np.ndarray) -> np.ndarray:
-  """(B, H * W, C) -> (B, C, H, W), shaped as a reference."""
+  """Reshapes tokens (B, H * W, C) to (B, C, H, W), as in the reference."""
   return np.asarray(tokens).transpose(0, 2, 1).reshape(like.shape)
 
 
 def check_forward(compare: Comparison) -> Iterator[Result]:
-  """Encoder blocks and all that follows, with the parameters beside it."""
+  """Compares a forward pass, with the parameters beside the reference file.
+
+  Args:
+    compare: The comparison with a file for `check_model`.
+
+  Yields:
+    A result per array.
+  """
   model, arrays = load_model(compare.path)
   yield from check_model(compare, model, arrays)
 
@@ -52,12 +71,14 @@ def check_model(
   model: model_lib.INPFormer,
   arrays: Mapping[str, np.ndarray],
 ) -> Iterator[Result]:
-  """Encoder blocks, position tables, groups, INPs, losses, maps, scores.
+  """Compares a forward pass, from the encoder blocks to maps and scores.
 
   Args:
-    compare: Holds `image`, (B, 3, H, W) normalised, and what comes of it.
+    compare: The comparison with a file of `image`, normalised (B, 3, H, W), and
+      of the arrays computed from it.
     model: The whole model.
-    arrays: Its parameters by the original's names, for the encoder alone.
+    arrays: The model's parameters by the original's names, from which the
+      encoder is also built alone.
 
   Yields:
     A result per array.
@@ -88,7 +109,7 @@ def check_model(
 
 
 def _check_maps(compare, output, crop, patch_size) -> Iterator[Result]:
-  """Anomaly maps at both stages, the score, and the zero-shot map."""
+  """Compares anomaly maps at both stages, the score and the zero-shot map."""
   grid = tuple(side // patch_size for side in crop)
   distance = scoring.group_distance(
     output.encoder_groups, output.decoder_groups
@@ -111,7 +132,15 @@ def _check_maps(compare, output, crop, patch_size) -> Iterator[Result]:
 
 
 def check_losses(compare: Comparison) -> Iterator[Result]:
-  """Loss values, and the gradient of every trainable parameter."""
+  """Compares losses, and the gradient of every trainable parameter.
+
+  Args:
+    compare: The comparison with a file of losses and gradients, beside which
+      lie those of the forward pass and of the parameters.
+
+  Yields:
+    A result per array.
+  """
   model, _ = load_model(compare.path)
   forward = compare.path.with_name(
     compare.path.name.replace("_losses", "_forward")
@@ -145,7 +174,18 @@ def check_losses(compare: Comparison) -> Iterator[Result]:
 def check_named(
   compare: Comparison, prefix: str, state: nnx.State, tolerance: float
 ) -> Iterator[Result]:
-  """Arrays of the trainable part by their names in the original."""
+  """Compares arrays of the trainable part by their names in the original.
+
+  Args:
+    compare: The comparison with a file that holds the arrays.
+    prefix: Prefix of their keys in the file.
+    state: State of the trainable part, or its gradient.
+    tolerance: Largest difference allowed, relative to the largest value of
+      each array.
+
+  Yields:
+    A result per array.
+  """
   ours = {
     "/".join(map(str, path)): variable.get_value()
     for path, variable in nnx.to_flat_state(state)
@@ -160,7 +200,7 @@ def check_named(
   converted = rules.convert(named, table, shapes, compare.path.name)
   for name in named:
     path = rules.target_path(name, table)
-    assert path is not None  # `convert` has refused other names
+    assert path is not None  # `convert` raises an error for unknown names
     difference = np.max(np.abs(ours[path] - converted[path]))
     scale = max(float(np.max(np.abs(converted[path]))), 1e-12)
     label = f"{compare.path.name}: {prefix}{name}"

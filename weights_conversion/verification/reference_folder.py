@@ -1,4 +1,4 @@
-"""A folder of reference arrays -> how far this implementation is off."""
+"""Compares this implementation with a whole folder of reference arrays."""
 
 import dataclasses
 import functools
@@ -32,7 +32,7 @@ _CHECKS: dict[str, Check] = {
 }
 
 
-# Keys that are inputs of a check, not results to compare.
+# Keys of arrays that are inputs of a check, and not results to compare.
 _INPUTS = (
   r"image|image_\d+|image_\d+_mean|files|batches|(total|warmup)_iters|lr|eps"
   r"|weight_decay|b[12]|init_\d+|grad_\d+_\d+|resize|crop|mask_\d+"
@@ -42,13 +42,13 @@ _INPUTS = (
 
 @dataclasses.dataclass(frozen=True)
 class FileReport:
-  """What was compared of one file.
+  """Report on the comparison with one file.
 
   Attributes:
-    results: One per array.
-    left_out: Arrays that were not compared, for none of the checks knows
-      them; or all, for a reason.
-    reason: Why the whole file was left out; empty if it was not.
+    results: The results, one per array.
+    left_out: Keys of the arrays that were not compared, because no check knows
+      them.
+    reason: Reason why the whole file was left out; empty if it was not.
   """
 
   results: tuple[Result, ...]
@@ -61,23 +61,23 @@ def verify(
   encoder: pathlib.Path | None = None,
   images: pathlib.Path | None = None,
 ) -> dict[str, FileReport]:
-  """Compares everything known in a folder of reference arrays.
+  """Compares with every known file in a folder of reference arrays.
 
   Args:
-    folder: Holds `*_params.npz` with `*_forward.npz`, `*_losses.npz` and
-      `*_training.npz`, `stable_adamw.npz`, `preprocessing.npz`,
-      `few_shot_augmentations.npz`, `metrics.npz` and `real_*_features.npz`,
-      any of them.
-    encoder: Weights file for the features of a real encoder.
+    folder: Folder with any of the files `*_forward.npz`, `*_losses.npz` and
+      `*_training.npz` (with their `*_params.npz`), `stable_adamw.npz`,
+      `preprocessing.npz`, `few_shot_augmentations.npz`, `metrics.npz` and
+      `real_*_features.npz`.
+    encoder: File of weights for the features of a real encoder.
     images: Root of the image files that those features name.
 
   Returns:
-    File name -> a result per array, computed in float32 at the highest
-    precision. Files of parameters are inputs, and not among them.
+    The report on each file by the file's name, computed in float32 at the
+    highest precision. Files of parameters are inputs and get no report.
 
   Raises:
-    FileNotFoundError: The folder, or a file that another needs, is missing.
-    ValueError: A file cannot be read.
+    FileNotFoundError: If the folder, or a file that another needs, is missing.
+    ValueError: If a file cannot be read.
   """
   if not folder.is_dir():
     raise FileNotFoundError(f"{folder} is not a folder.")

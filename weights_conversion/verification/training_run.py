@@ -1,12 +1,13 @@
-"""Checks of a short training run against reference arrays; see verify.py.
+"""Checks a short training run against reference arrays for `verify`.
 
 Training amplifies rounding: where two INPs are equally near to a patch, the
-last bit decides which one learns. A change of 1e-7 in the first parameters can
-move the losses of step 30 by 1e-3, in the original as here, and with other
-reference arrays those of step 6. So the whole trajectory is computed in
-float64, around which float32 runs scatter, and the warm-up in float32 too. If
-the reference left such a run, further ones are tried from parameters moved by
-one float32 rounding; the nearest is compared, and its results say so.
+last bit decides which one learns. A change of 1e-7 in the initial parameters
+can change the losses of step 30 by 1e-3, in the original as well as here, and
+with other reference arrays those of step 6. So the whole trajectory is computed
+in float64, around which float32 runs scatter, and the warm-up in float32 too.
+If the reference diverges from such a run, further ones are tried from
+parameters moved by one float32 rounding. The nearest run is then compared, and
+the names of its results say so.
 """
 
 import dataclasses
@@ -30,19 +31,20 @@ from weights_conversion.verification.comparison import (
 )
 from weights_conversion.verification.model import check_named, load_model
 
-NUM_ROUNDINGS = 4  # training runs tried before the reference is called off
-ROUNDING = 6e-8  # relative: one rounding of float32
+NUM_ROUNDINGS = 4  # training runs tried before a difference is reported
+ROUNDING = 6e-8  # relative size of one rounding of float32
 
 
 def check_training(compare: Comparison) -> Iterator[Result]:
-  """A short training run, through the real training step.
+  """Compares a short training run, made of the real training step.
 
   Args:
-    compare: Holds `batches`, `total_iters`, `warmup_iters` and the arrays they
-      lead to.
+    compare: The comparison with a file of `batches`, `total_iters`,
+      `warmup_iters` and the arrays that they lead to.
 
   Yields:
-    The results of the nearest run in float32 (warm-up) and in float64 (whole).
+    The results of the nearest float32 run over the warm-up, then those of the
+    nearest float64 run over the whole training.
   """
   yield from nearest_run(ReferenceRun(compare, np.float32).warmup_results)
   with jax.enable_x64(True):
@@ -52,15 +54,16 @@ def check_training(compare: Comparison) -> Iterator[Result]:
 
 
 def nearest_run(run: Callable[[int], list[Result]]) -> Iterator[Result]:
-  """Repeats a run from moved parameters until the reference is met.
+  """Repeats a run from moved parameters until it matches the reference.
 
   Args:
-    run: Seed -> the run's results. Seed 0 moves nothing; the others move the
-      first parameters by one rounding each.
+    run: Function from a seed to the results of a run. Seed 0 starts from the
+      given parameters; every other seed moves each of them by one rounding.
 
   Yields:
     The results of the first run that is within all tolerances, or else of the
-    run with the fewest results that are off; marked unless it is run 0.
+    run with the fewest results out of tolerance. Their names give the seed,
+    unless it is 0.
   """
   runs = []
   for seed in range(NUM_ROUNDINGS):
@@ -75,15 +78,15 @@ def nearest_run(run: Callable[[int], list[Result]]) -> Iterator[Result]:
 
 
 class ReferenceRun:
-  """The run of a reference file in one float type, compiled once."""
+  """The training run of a reference file in one float type, compiled once."""
 
   def __init__(self, compare: Comparison, dtype: type[np.floating]):
     """Loads the parameters beside the reference file.
 
     Args:
-      compare: The reference file.
-      dtype: Type of parameters and computation; float64 needs jax's x64 mode,
-        here and in every run.
+      compare: The comparison with the reference file.
+      dtype: Type of parameters and computation. float64 needs JAX's x64 mode,
+        now and in every run.
     """
     self._compare, self._dtype = compare, dtype
     reference = compare.reference
@@ -101,12 +104,12 @@ class ReferenceRun:
     )
 
   def train(self, seed: int, steps: int) -> tuple[list[dict], nnx.State]:
-    """Takes the first steps.
+    """Trains for some steps.
 
     Args:
-      seed: 0 starts from the reference's parameters; every other seed moves
-        each of them by about one rounding of float32.
-      steps: Number of steps.
+      seed: Seed of the run. 0 starts from the reference's parameters; every
+        other seed moves each of them by about one rounding of float32.
+      steps: Number of steps to take.
 
     Returns:
       The metrics of each step, and the trainable part after the last one.
@@ -131,7 +134,14 @@ class ReferenceRun:
     return history, state[0]
 
   def warmup_results(self, seed: int) -> list[Result]:
-    """The losses of the warm-up, before rounding is amplified."""
+    """Compares the losses of the warm-up, before rounding is amplified.
+
+    Args:
+      seed: Seed of the run, see `train`.
+
+    Returns:
+      One result, for all losses of the warm-up.
+    """
     reference = self._compare.reference
     steps = int(reference["warmup_iters"])
     history, _ = self.train(seed, steps)
@@ -141,7 +151,14 @@ class ReferenceRun:
     return [Result(name, difference, TRAINING, relative=True)]
 
   def whole_results(self, seed: int) -> list[Result]:
-    """Everything that the reference notes of the run."""
+    """Compares everything that the reference records of the whole run.
+
+    Args:
+      seed: Seed of the run, see `train`.
+
+    Returns:
+      A result per array.
+    """
     compare = self._compare
     total = int(compare.reference["total_iters"])
     history, trainable = self.train(seed, total)
