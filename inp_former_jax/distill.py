@@ -239,7 +239,7 @@ def _initialise(
     )
   elif config.student.initial != "random":
     abstract = jax.eval_shape(lambda: nnx.state(student.encoder))
-    weights = pretrained.load_encoder(
+    weights = pretrained.load_weights(
       config.student.encoder, config.student.initial, abstract
     )
     nnx.update(student.encoder, jax.tree.map(jnp.asarray, weights.state))

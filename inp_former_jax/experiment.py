@@ -219,7 +219,7 @@ def create_model(
 
   Raises:
     FileNotFoundError, ValueError: If the encoder's weights cannot be found or
-      read, see `pretrained.load_encoder`.
+      read, see `pretrained.load_weights`.
   """
   source = model_state.encoder_source(config.model.encoder_weights, workdir)
   return model_state.create(

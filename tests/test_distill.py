@@ -83,7 +83,7 @@ def test_distils_writes_the_student_and_says_how_good_it_is(
     lambda: vit.VisionTransformer(PICO.variant, rngs=nnx.Rngs(0))
   )
   states = [
-    pretrained.load_encoder(
+    pretrained.load_weights(
       "dinov2_vit_pico_14", str(workdir / name), nnx.state(abstract)
     ).state
     for name in ("student.safetensors", "student_int8.npz")

@@ -40,14 +40,14 @@ def load_teacher(name: str, weights: str) -> Teacher:
 
   Args:
     name: The encoder's name, a key of `encoders.ENCODERS`.
-    weights: Source of the encoder's weights, see `pretrained.load_encoder`.
+    weights: Source of the encoder's weights, see `pretrained.load_weights`.
 
   Returns:
     The teacher.
 
   Raises:
     FileNotFoundError, ValueError: If the weights cannot be found or read (see
-      `pretrained.load_encoder`), or are random, which teaches nothing.
+      `pretrained.load_weights`), or are random, which teaches nothing.
   """
   if weights == pretrained.RANDOM:
     raise ValueError(
@@ -63,7 +63,7 @@ def load_teacher(name: str, weights: str) -> Teacher:
       )
     )
   )
-  loaded = pretrained.load_encoder(name, weights, abstract)
+  loaded = pretrained.load_weights(name, weights, abstract)
   state = jax.tree.map(jax.numpy.asarray, loaded.state)
   return Teacher(nnx.merge(graphdef, state), loaded.sha256)
 

@@ -144,7 +144,7 @@ def load(
     expected: What the model must be, as a nested dict named like the config:
       those of `identity.MODEL_FIELDS` that it holds must agree.
     encoder_weights: Source of the encoder's weights, see
-      `pretrained.load_encoder`; by default the one the run was trained with.
+      `pretrained.load_weights`; by default the one the run was trained with.
       It must be the same encoder either way.
     dtype: Compute dtype; by default that of the run, float32 for a converted
       checkpoint.

@@ -99,7 +99,7 @@ def create(
     settings: The settings that decide the model's structure.
     mesh: The devices that hold the model's arrays.
     encoder_weights: Source of the encoder's weights, see
-      `pretrained.load_encoder`.
+      `pretrained.load_weights`.
     seed: Seed of the initial values.
 
   Returns:
@@ -107,10 +107,10 @@ def create(
 
   Raises:
     FileNotFoundError, ValueError: If the encoder's weights cannot be found or
-      read (see `pretrained.load_encoder`), or if a setting is unknown.
+      read (see `pretrained.load_weights`), or if a setting is unknown.
   """
   graphdef, trainable, frozen = _abstract(settings)
-  weights = pretrained.load_encoder(
+  weights = pretrained.load_weights(
     settings.encoder, encoder_weights, frozen["encoder"]
   )
 
@@ -204,7 +204,7 @@ def encoder_source(configured: str, workdir: pathlib.Path) -> str:
       as `encoder.safetensors`.
 
   Returns:
-    A source for `pretrained.load_encoder`; empty if the encoder is to be found
+    A source for `pretrained.load_weights`; empty if the encoder is to be found
     by its name.
   """
   own = workdir / CONVERTED_ENCODER

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from inp_former_jax.models import vit
@@ -28,9 +29,47 @@ class EncoderWeights:
 
 
 def load_encoder(
+  name: str,
+  weights: str = "",
+  *,
+  dtype: jax.typing.DTypeLike = jnp.float32,
+) -> vit.VisionTransformer:
+  """Loads a pretrained encoder, ready to use.
+
+  Args:
+    name: The encoder's name, such as `dinov2reg_vit_base_14`; `ENCODERS` lists
+      them all.
+    weights: Source of the weights, see `load_weights`; by default the file of
+      that name, from this machine or the Hugging Face Hub.
+    dtype: The compute dtype; parameters are float32.
+
+  Returns:
+    The encoder, a Flax NNX module on the default device. Its
+    `target_features(images)` are the eight outputs that INP-Former reads, of
+    images (B, H, W, 3) that `normalise` returned.
+
+  Raises:
+    FileNotFoundError, ImportError, ValueError: If the weights cannot be found
+      or read, or the encoder is unknown; see `load_weights`.
+  """
+  spec = get_encoder(name)
+
+  def build() -> vit.VisionTransformer:
+    return vit.VisionTransformer(
+      spec.variant, spec.num_registers, dtype=dtype, rngs=nnx.Rngs(0)
+    )
+
+  graphdef, abstract_state = nnx.split(nnx.eval_shape(build))
+  loaded = load_weights(name, weights, abstract_state)
+  if loaded.state is None:
+    return build()
+  return nnx.merge(graphdef, jax.tree.map(jnp.asarray, loaded.state))
+
+
+def load_weights(
   name: str, weights: str, abstract_state: nnx.State
 ) -> EncoderWeights:
-  """Loads an encoder's weights.
+  """Loads an encoder's weights, as arrays on the host.
 
   Args:
     name: The encoder's name, such as `dinov2reg_vit_base_14`.

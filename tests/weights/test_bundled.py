@@ -45,7 +45,7 @@ def no_network(monkeypatch):
 
 
 def test_loads_by_its_name_without_network(no_network):
-  weights = pretrained.load_encoder(NAME, "", abstract())
+  weights = pretrained.load_weights(NAME, "", abstract())
   assert weights.sha256 == get_encoder(NAME).bundled_sha256
   leaves = jax.tree.leaves(weights.state)
   assert all(x.dtype == np.float32 and np.isfinite(x).all() for x in leaves)
@@ -60,14 +60,14 @@ def test_a_changed_file_is_refused(monkeypatch):
   changed = dataclasses.replace(ENCODERS[NAME], bundled_sha256="0" * 64)
   monkeypatch.setitem(ENCODERS, NAME, changed)
   with pytest.raises(checksums.ChangedFileError, match="has changed"):
-    pretrained.load_encoder(NAME, "", abstract())
+    pretrained.load_weights(NAME, "", abstract())
 
 
 def test_a_missing_file_is_named(monkeypatch):
   gone = dataclasses.replace(ENCODERS[NAME], bundled_file="gone.npz")
   monkeypatch.setitem(ENCODERS, NAME, gone)
   with pytest.raises(FileNotFoundError, match="gone.npz.*damaged"):
-    pretrained.load_encoder(NAME, "", abstract())
+    pretrained.load_weights(NAME, "", abstract())
 
 
 @pytest.mark.parametrize("arguments", [["fetch", NAME], ["import", NAME, "x"]])

@@ -46,7 +46,7 @@ def abstract_state(name=NAME) -> nnx.State:
 
 
 def load(path, name=NAME) -> pretrained.EncoderWeights:
-  return pretrained.load_encoder(name, str(path), abstract_state(name))
+  return pretrained.load_weights(name, str(path), abstract_state(name))
 
 
 def save(tmp_path, arrays, name="encoder.npz") -> pathlib.Path:

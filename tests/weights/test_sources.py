@@ -135,7 +135,7 @@ def assert_says_what_to_do(message: str, encoder: str, hub: str) -> None:
 @pytest.mark.parametrize("weights", ["", "original"])
 def test_variant_without_published_weights_is_named(weights, abstract_state):
   with pytest.raises(FileNotFoundError, match="no published weights") as error:
-    pretrained.load_encoder(TINY, weights, abstract_state)
+    pretrained.load_weights(TINY, weights, abstract_state)
   assert TINY in str(error.value)
   assert "`encoder_weights`=FILE" in str(error.value)
 
@@ -147,8 +147,8 @@ def test_imported_file_is_loaded_by_name(file, cache, abstract_state, capsys):
     f"{TINY}.npz",
     f"{TINY}.npz.json",
   }
-  by_name = pretrained.load_encoder(TINY, "", abstract_state)
-  by_path = pretrained.load_encoder(TINY, str(file), abstract_state)
+  by_name = pretrained.load_weights(TINY, "", abstract_state)
+  by_path = pretrained.load_weights(TINY, str(file), abstract_state)
   assert by_name.sha256 == by_path.sha256 == sha256(file)
   jax.tree.map(np.testing.assert_array_equal, by_name.state, by_path.state)
   command.main(["where", TINY])
@@ -184,7 +184,7 @@ def test_changed_file_in_the_cache_is_refused(file, cache, abstract_state):
   cached = cache / f"{TINY}.npz"
   cached.write_bytes(cached.read_bytes()[:-1])
   with pytest.raises(checksums.ChangedFileError, match=str(cached)):
-    pretrained.load_encoder(TINY, "", abstract_state)
+    pretrained.load_weights(TINY, "", abstract_state)
 
 
 def test_damaged_file_in_the_cache_is_named(file, cache, abstract_state):
@@ -193,17 +193,17 @@ def test_damaged_file_in_the_cache_is_named(file, cache, abstract_state):
   cached = cache / f"{TINY}.npz"
   cached.write_bytes(file.read_bytes()[:-1000])
   with pytest.raises(ValueError, match="delete it to have it fetched") as error:
-    pretrained.load_encoder(TINY, "", abstract_state)
+    pretrained.load_weights(TINY, "", abstract_state)
   assert str(cached) in str(error.value)
 
 
 def test_missing_file_is_named(abstract_state):
   with pytest.raises(FileNotFoundError, match="no/such.npz"):
-    pretrained.load_encoder(TINY, "no/such.npz", abstract_state)
+    pretrained.load_weights(TINY, "no/such.npz", abstract_state)
 
 
 def test_random_weights_read_nothing(abstract_state):
-  weights = pretrained.load_encoder(TINY, "random", abstract_state)
+  weights = pretrained.load_weights(TINY, "random", abstract_state)
   assert weights == pretrained.EncoderWeights(None, "random")
 
 
@@ -287,11 +287,11 @@ def test_original_file_is_downloaded_once(
   path = "/dinov2/dinov2_vitn14/dinov2_vitn14_reg4_pretrain.pth"
   server.files[path] = (tmp_path / "original.pth").read_bytes()
   for _ in range(2):
-    weights = pretrained.load_encoder(TINY, "original", abstract_state)
+    weights = pretrained.load_weights(TINY, "original", abstract_state)
     assert weights.sha256 == sha256(tmp_path / "original.pth")
   assert len(server.gets) == 1
   assert sources.find_cached(TINY).path == cache / f"{TINY}.pth"
-  expected = pretrained.load_encoder(TINY, str(file), abstract_state)
+  expected = pretrained.load_weights(TINY, str(file), abstract_state)
   jax.tree.map(np.testing.assert_array_equal, weights.state, expected.state)
 
 
@@ -311,7 +311,7 @@ def test_hub_file_is_downloaded_once_and_verified(
     server.files[HUB_PATH.format("nano", revision)] = content
   server.headers["X-Repo-Commit"] = COMMIT
   for _ in range(2):
-    weights = pretrained.load_encoder(TINY, "", abstract_state)
+    weights = pretrained.load_weights(TINY, "", abstract_state)
     assert weights.sha256 == hashlib.sha256(content).hexdigest()
   assert len(server.gets) == 1
   found = sources.find_cached(TINY)
@@ -319,7 +319,7 @@ def test_hub_file_is_downloaded_once_and_verified(
   blob = found.path.resolve()
   blob.write_bytes(content[:-1] + b"?")
   with pytest.raises(checksums.ChangedFileError, match=str(blob)):
-    pretrained.load_encoder(TINY, "", abstract_state)
+    pretrained.load_weights(TINY, "", abstract_state)
 
 
 def test_hub_file_without_a_link_is_noted_in_our_cache(tmp_path, cache):
