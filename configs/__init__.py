@@ -1,1 +1,1 @@
-"""Run configurations: common.py has every field, leaves override."""
+"""The configs of runs: common.py has every field, the others override some."""

@@ -1,10 +1,10 @@
-"""Every field of a run, with the paper's values; leaves override some."""
+"""Every field of a run with the paper's value; other configs override some."""
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-  """The paper's multi-class setting: ViT-B, resize 448, crop 392, batch 16."""
+  """Returns the paper's multi-class setting: ViT-B, 448 to 392, batch 16."""
   config = ConfigDict()
   # "multi_class": one model for all categories; "single_class": one for each,
   # in turn; "zero_shot": no training, scores by INP distance.

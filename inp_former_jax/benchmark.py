@@ -1,12 +1,12 @@
-"""Speed of prediction and training, of several encoders in one run.
+"""Measures the speed of prediction and training, for several encoders at once.
 
 python -m inp_former_jax.benchmark --config=configs/demo.py \
   --encoders=demo_vit_tiny_14,dinov2_vit_small_14
 
-The models are random, for speed does not depend on the values; --workdir=DIR
-takes the model of a run instead, with its image size and dtype. Rounds go
-through all measurements in turn, so that a slow minute of the machine slows
-all of them; ratios within one run are to be compared, not runs.
+The models are random, because speed does not depend on the values;
+--workdir=DIR takes the model of a run instead, with its image size and dtype.
+Every round takes all measurements in turn, so that a slow minute of the machine
+slows all of them. Compare ratios within one run rather than different runs.
 """
 
 import dataclasses
@@ -33,13 +33,13 @@ PREDICT, TRAIN = "predict", "train"
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-  """Images per second of one kind of work, over the rounds.
+  """Speed of one kind of work with one encoder.
 
   Attributes:
-    encoder: Its name.
-    work: PREDICT (image in, map and score out) or TRAIN (a step).
-    images_per_second: One value a round.
-    compile_seconds: Of the first call.
+    encoder: Name of the encoder.
+    work: Kind of work: PREDICT (image in, map and score out) or TRAIN (a step).
+    images_per_second: Images per second, one value for each round.
+    compile_seconds: Seconds that the first call took, which compiles.
   """
 
   encoder: str
@@ -56,21 +56,22 @@ def measure(
   seconds: float,
   workdir: str = "",
 ) -> list[Speed]:
-  """Times both kinds of work of every encoder.
+  """Times both kinds of work for every encoder.
 
   Args:
-    config: A run's config; sizes, dtype, batch size and mesh are read.
-    encoders: Names of encoders, whose models are initialised at random.
-    rounds: Number of measurements of each.
-    seconds: Least length of one.
-    workdir: Folder of a run whose model is measured instead; empty for none.
+    config: The config of a run; sizes, dtype, batch size and mesh are read.
+    encoders: Names of the encoders. Their models are initialised at random.
+    rounds: Number of times that everything is measured.
+    seconds: Shortest duration of a measurement in seconds.
+    workdir: Folder of a run whose model is measured instead of those of
+      `encoders`, or "".
 
   Returns:
-    A result for every encoder and kind of work.
+    The speed of every kind of work with every encoder.
 
   Raises:
-    ValueError: If an encoder is unknown, or the devices do not divide the
-      batch.
+    ValueError: If an encoder is unknown, or if the number of devices does not
+      divide the batch.
     CheckpointError: If the workdir has no checkpoint that can be read.
   """
   mesh = sharding.make_mesh(**config.mesh)
@@ -121,7 +122,7 @@ def _initialise(config: ConfigDict, encoder: str, mesh: Mesh) -> TrainedModel:
 def _calls(
   config: ConfigDict, model: TrainedModel, images: jax.Array
 ) -> dict[str, Callable[[], None]]:
-  """Kind of work -> a function that does it once and waits for the end."""
+  """Returns, by kind of work, a function that does it once and waits for it."""
   optimizer = experiment.make_optimizer(
     config, experiment.make_schedule(config, 1000)
   )
@@ -150,11 +151,11 @@ def _calls_per_second(call: Callable[[], None], seconds: float) -> float:
 
 
 def format_table(speeds: Sequence[Speed], batch_size: int) -> str:
-  """The results, with the machine they hold for.
+  """Formats the results, with a description of the machine.
 
   Args:
-    speeds: As `measure` gives them.
-    batch_size: Images per call.
+    speeds: The speeds that `measure` returned.
+    batch_size: Number of images per call.
   """
   device = jax.devices()[0]
   lines = [
@@ -174,7 +175,11 @@ def format_table(speeds: Sequence[Speed], batch_size: int) -> str:
 
 
 def main(argv: list[str]) -> None:
-  """Measures and prints."""
+  """Measures the speeds and prints them.
+
+  Args:
+    argv: The arguments that are not flags; expected to be the program alone.
+  """
   command_line.start(argv)
   command_line.call(_run, _CONFIG.value)
 

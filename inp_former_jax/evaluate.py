@@ -107,7 +107,7 @@ def _category_result(
 def _sample_metrics(
   samples: Sequence[str], labels: np.ndarray, scores: np.ndarray
 ) -> dict[str, float]:
-  """Metrics of objects seen in several views, scored by the highest one."""
+  """Computes metrics of objects; their highest-scoring view scores them."""
   _, sample = np.unique(samples, return_inverse=True)
   sample_labels = np.zeros(sample.max() + 1, labels.dtype)
   sample_scores = np.full(len(sample_labels), -np.inf, scores.dtype)
@@ -118,7 +118,7 @@ def _sample_metrics(
 
 
 def check_settings(config: ConfigDict) -> None:
-  """Checks the fields of `config.evaluation`, before a long training.
+  """Checks the fields of `config.evaluation`, before a long training run.
 
   Args:
     config: The config of the run.
@@ -197,7 +197,7 @@ def evaluate_checkpoint(
 
 
 def _zero_shot_source(config: ConfigDict) -> pathlib.Path:
-  """The workdir that zero-shot scoring takes its checkpoint from."""
+  """Returns the workdir whose checkpoint zero-shot scoring uses."""
   if not config.zero_shot_checkpoint:
     raise ValueError(
       "Zero-shot scoring needs a model trained elsewhere: set "
@@ -211,11 +211,12 @@ def _zero_shot_source(config: ConfigDict) -> pathlib.Path:
 
 
 def require_test_images(dataset: Dataset, layout: str = "") -> None:
-  """Makes sure that there is something to evaluate on.
+  """Makes sure that a data set has test images.
 
   Args:
     dataset: The data set of the run.
-    layout: Its layout, to advise where test images go.
+    layout: Its layout, which decides where the error message says that test
+      images belong.
 
   Raises:
     DataError: If there are no test images.

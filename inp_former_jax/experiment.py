@@ -1,4 +1,4 @@
-"""Makes what a run needs of its config: data, model, optimizer, identity."""
+"""Makes what a run needs from its config: data, model, optimizer, identity."""
 
 import functools
 import hashlib
@@ -82,7 +82,7 @@ def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
 
 
 def _require_roots(sources: Sequence[Sequence]) -> None:
-  """Raises DataError if a source has a layout only, as in the config's file."""
+  """Raises DataError for sources without a folder, as the config file has."""
   missing = [
     source[0]
     for source in sources
@@ -119,7 +119,7 @@ def _read_layout(
 
 
 def describe(dataset: Dataset) -> str:
-  """Tells the user in a line how many images there are.
+  """Describes a data set for the user, in a line with its numbers of images.
 
   Args:
     dataset: The data set of a run.
@@ -235,7 +235,7 @@ def num_steps(config: ConfigDict, num_examples: int) -> int:
     num_examples: The number of examples in an epoch.
 
   Raises:
-    ValueError: If there would be no step at all.
+    ValueError: If there would not be a single step.
   """
   total = config.steps or config.epochs * loader.steps_per_epoch(
     num_examples, config.batch_size
@@ -249,7 +249,16 @@ def num_steps(config: ConfigDict, num_examples: int) -> int:
 
 
 def make_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
-  """Returns the learning rate of a run, with a warm-up of a fifth at most."""
+  """Returns the learning rate of a run as a function of the step.
+
+  Args:
+    config: The config of the run; `optimizer` is read.
+    total_steps: The number of steps of the whole run. The warm-up takes a fifth
+      of them at most.
+
+  Raises:
+    ValueError: If the warm-up has a negative number of steps.
+  """
   settings = config.optimizer
   return optimizer.warm_cosine(
     total_steps,
@@ -262,7 +271,12 @@ def make_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
 def make_optimizer(
   config: ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-  """Returns the optimizer that `config.optimizer` describes."""
+  """Returns the optimizer that `config.optimizer` describes.
+
+  Args:
+    config: The config of the run; `optimizer` is read.
+    schedule: The learning rate as a function of the step.
+  """
   settings = config.optimizer
   return optimizer.make_optimizer(
     schedule,

@@ -1,10 +1,11 @@
-"""Trains, resumes and evaluates.
+"""The main command: trains a model, resumes a run, or evaluates a checkpoint.
 
 python -m inp_former_jax.main --config=demo --workdir=workdir/demo
 python -m inp_former_jax.main --mode=eval --workdir=workdir/demo
 
-The first command trains and evaluates; started again, it resumes. The second
-one evaluates the newest checkpoint of the workdir as it was trained.
+The first command trains a model and evaluates it; started again, it resumes the
+run. The second one evaluates the newest checkpoint of the workdir, with the
+config that the run recorded there.
 """
 
 import jax
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(
       "--coordinator, --num_processes and --process_id need --distributed."
     )
-  # The libraries take some seconds; nothing may look as if it hung.
+  # Importing takes some seconds, in which the command must not seem to hang.
   print("Loading Flax, Orbax and the data libraries ...", flush=True)
   if _DISTRIBUTED.value:
     jax.distributed.initialize(*given)

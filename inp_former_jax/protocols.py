@@ -112,10 +112,10 @@ def _each_category(
   *,
   again: bool = False,
 ) -> results.Evaluation:
-  """One model per category in turn, one table at the end.
+  """Runs one model per category in turn, and reports them in one table.
 
-  Every category has a workdir of its own inside this one. A category that has
-  the metrics of this very config already is run again only if `again` is set.
+  Every category has a workdir of its own inside this one. A category that
+  already has metrics of this very config is run again only if `again` is set.
   """
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   dataset = experiment.read_dataset(config, workdir)

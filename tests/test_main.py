@@ -1,12 +1,15 @@
 """The command line: what a user types, and what a user gets wrong."""
 
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
 
 import pytest
 
+from inp_former_jax import evaluate, train
+from inp_former_jax.data.errors import DataError
 from tests.conftest import ROOT, main_command, run_main
 
 
@@ -39,6 +42,73 @@ def test_wrong_flags_are_named(tmp_path, flag, words):
     assert word in run.stdout + run.stderr
   assert "Traceback" not in run.stderr
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  "config, words",
+  [
+    ("mvtec:singleclass", "Did you mean 'single_class'?"),
+    ("mvtec:shots=two", "shots=two"),
+    ("configs/mvtek.py", "configs/mvtek.py does not exist"),
+    ("mvtek", "Did you mean 'mvtec'?"),
+  ],
+)
+def test_wrong_configs_are_one_line(tmp_path, config, words):
+  run = main(f"--config={config}", f"--workdir={tmp_path}")
+  assert run.returncode == 1
+  assert run.stderr.startswith("error: ") and words in run.stderr
+  assert run.stderr.count("\n") == 1
+  assert not list(tmp_path.iterdir())
+
+
+def test_help_shows_config_and_workdir_with_examples():
+  text = " ".join(main("--help").stdout.split())
+  for example in (
+    "--config=mvtec:few_shot,shots=2",
+    "--config=configs/mvtec.py",
+    "--config.data.root=/data/mvtec",
+    "--workdir=workdir/parts",
+    "--mode=eval --workdir=workdir/demo",
+  ):
+    assert example in text
+
+
+def test_missing_workdir_is_one_line():
+  run = main("--config=demo")
+  assert run.returncode == 1 and run.stderr.count("\n") == 1
+  assert "--workdir is missing" in run.stderr
+
+
+@pytest.mark.parametrize(
+  "flags, words",
+  [
+    (["--config=demo", "--config.seed=-1"], "config.seed is -1"),
+    (
+      ["--config=super_multi_class"],
+      "--config.data.sources=\"(('mvtec', '/data/mvtec'), ",
+    ),
+    (["--config=distill"], "not one that trains an INP-Former"),
+  ],
+)
+def test_wrong_values_name_their_field(tmp_path, flags, words):
+  run = main(*flags, f"--workdir={tmp_path}")
+  assert run.returncode == 1
+  assert run.stderr.startswith("error: ") and words in run.stderr
+  # What takes time is announced before it is done.
+  assert run.stdout.startswith("Loading ")
+
+
+def test_normal_images_alone_get_advice_for_a_folder(config, tmp_path):
+  images = sorted((pathlib.Path(config.data.root) / "washer").rglob("*.png"))
+  normal = [path for path in images if path.parent.name == "good"]
+  (tmp_path / "parts").mkdir()
+  for path in normal[:6]:
+    shutil.copy(path, tmp_path / "parts")
+  config.data.layout, config.data.root = "folder", str(tmp_path / "parts")
+  train.train_and_evaluate(config, tmp_path / "run")
+  with pytest.raises(DataError, match="test_normal/") as error:
+    evaluate.evaluate_checkpoint(config, tmp_path / "run")
+  assert "test/good" not in str(error.value)
 
 
 def test_unknown_field_is_one_plain_sentence(tmp_path):

@@ -61,8 +61,13 @@ def uninterrupted(dataset_root, tmp_path_factory):
 def test_killed_run_ends_with_the_same_bits(uninterrupted, tmp_path, step):
   config, expected = uninterrupted
   killed_after(config, tmp_path, step)
+  # Wherever it was killed, a save may have been under way.
+  (tmp_path / "checkpoints" / "6.orbax-checkpoint-tmp").mkdir(exist_ok=True)
   run = run_main(config, tmp_path)
   assert run.returncode == 0, run.stderr
+  assert f" of {STEPS}" in run.stdout.split("Test set")[0]
+  assert "Removing" not in run.stderr and "WARNING" not in run.stderr
+  assert not list((tmp_path / "checkpoints").glob("*tmp*"))
   resumed = trained_arrays(tmp_path, STEPS)
   assert resumed.keys() == expected.keys()
   for key, value in expected.items():

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: table, JSON, CSV and a picture."""
+"""Writes the results of an evaluation: tables, JSON, CSV and a picture."""
 
 import csv
 import json
@@ -26,14 +26,15 @@ METRICS = "metrics.json"
 def write_report(
   result: Evaluation, config: ConfigDict, workdir: pathlib.Path
 ) -> None:
-  """Prints the table; writes metrics.json, metrics.csv and the grid.
+  """Prints the tables; writes metrics.json, metrics.csv and the grid.
 
-  Without test images it only says so.
+  If there were no test images, it prints a line to that effect and writes
+  nothing.
 
   Args:
-    result: Of the test set.
-    config: Of the run; it goes into metrics.json.
-    workdir: Where `metrics.json`, `metrics.csv` and `grid.png` go.
+    result: The evaluation of the test set.
+    config: The config of the run, which is recorded in metrics.json.
+    workdir: Folder for `metrics.json`, `metrics.csv` and `grid.png`.
   """
   if jax.process_index() != 0:
     return
@@ -58,15 +59,15 @@ def write_report(
 def read_metrics(
   workdir: pathlib.Path, config: ConfigDict
 ) -> tuple[int, dict[str, CategoryResult]] | None:
-  """Reads what `write_report` wrote.
+  """Reads the metrics that `write_report` wrote.
 
   Args:
-    workdir: Of a run.
-    config: Of that run.
+    workdir: Folder of the run.
+    config: The config of the run.
 
   Returns:
-    Steps of training and category -> result; None if there is nothing, or
-    only the result of another config.
+    The number of training steps, and the result of each category; None if
+    there are no metrics, or only those of another config.
   """
   path = workdir / METRICS
   if not path.is_file():
@@ -90,7 +91,7 @@ def read_metrics(
 
 
 def _json(result: Evaluation, config: ConfigDict) -> str:
-  """Metrics in [0, 1], null where undefined, with the protocol beside them."""
+  """Formats the metrics, null where undefined, and how they were measured."""
   content = {
     "step": result.step,
     "protocol": {

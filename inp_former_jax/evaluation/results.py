@@ -18,13 +18,13 @@ COLUMNS = {
   "pixel_f1max": "pixel\nF1max",
   "pixel_aupro": "pixel\nAUPRO",
 }
-# Where objects are seen in several views.
+# Metrics of data sets that show an object in several views.
 SAMPLE_COLUMNS = {
   "sample_auroc": "sample\nAUROC",
   "sample_ap": "sample\nAP",
   "sample_f1max": "sample\nF1max",
 }
-# Kind of metric -> its metrics, in the order of the tables.
+# The metrics of each kind, in the order of the tables.
 COLUMN_GROUPS = {
   kind: tuple(name for name in COLUMNS | SAMPLE_COLUMNS if kind in name)
   for kind in ("image", "sample", "pixel")
@@ -33,16 +33,17 @@ COLUMN_GROUPS = {
 
 @dataclasses.dataclass(frozen=True)
 class CategoryResult:
-  """Metrics of one category and what they were computed from.
+  """Metrics of one category, and the images that they were computed from.
 
   Attributes:
     metrics: image_auroc, image_ap, image_f1max, pixel_auroc, pixel_ap,
-      pixel_f1max, pixel_aupro, each in [0, 1]; nan where undefined. Of
-      objects in several views also sample_auroc, sample_ap, sample_f1max.
-    normal: Normal test images.
-    defective: Defective test images.
-    without_mask: Defective images without a mask: they count in the image
-      metrics and are left out of the pixel metrics.
+      pixel_f1max and pixel_aupro, each in [0, 1]; nan where undefined. If
+      objects are seen in several views, also sample_auroc, sample_ap and
+      sample_f1max.
+    normal: Number of normal test images.
+    defective: Number of defective test images.
+    without_mask: Number of defective images without a mask, which count in the
+      image metrics and are left out of the pixel metrics.
   """
 
   metrics: dict[str, float]
@@ -56,18 +57,20 @@ class Evaluation:
   """Result of an evaluation.
 
   Attributes:
-    step: Training steps the model has had.
-    categories: Category -> its result.
-    mean: Metric -> mean over the categories where it is defined.
-    source_means: The same by data set, where several are mixed; else empty.
-    records: The test records; none where results have been put together.
-    image_scores: (len(records),) float32.
-    maps: Index of a record -> its anomaly map (S, S) float32, for the records
+    step: Number of steps that the model was trained for.
+    categories: The result of each category.
+    mean: The mean of each metric over the categories where it is defined.
+    source_means: The same means for each data set, if several are mixed;
+      otherwise empty.
+    records: The test records; empty if the results of several evaluations were
+      combined.
+    image_scores: The image score of each record, (len(records),) float32.
+    maps: Anomaly maps, (S, S) float32, by the index of their record; only those
       of the qualitative grid.
-    preprocessing: Sizes of the images; None where results have been put
-      together.
-    scale: The one colour scale of the model.
-    untested: Categories that were trained on and have no test image.
+    preprocessing: Sizes of the images; None if the results of several
+      evaluations were combined.
+    scale: The colour scale that all maps of the model share.
+    untested: Categories that were trained on but have no test image.
   """
 
   step: int
@@ -85,7 +88,7 @@ class Evaluation:
 
   @property
   def columns(self) -> dict[str, str]:
-    """Metric -> heading, of the metrics there are."""
+    """Headings of the metrics that the result has, by metric."""
     samples = any(name in self.mean for name in SAMPLE_COLUMNS)
     return COLUMNS | (SAMPLE_COLUMNS if samples else {})
 
@@ -93,13 +96,13 @@ class Evaluation:
 def mean_metrics(
   categories: Iterable[CategoryResult],
 ) -> dict[str, float]:
-  """Mean over the categories that define a metric; nan where none does.
+  """Computes the mean of each metric over the categories that define it.
 
   Args:
-    categories: At least one.
+    categories: Results of at least one category.
 
   Returns:
-    Metric -> mean.
+    The mean of each metric; nan if no category defines it.
   """
   results = [c.metrics for c in categories]
   mean = {}
@@ -112,11 +115,14 @@ def mean_metrics(
 def source_means(
   categories: Mapping[str, CategoryResult], records: Sequence[Record]
 ) -> dict[str, dict[str, float]]:
-  """Means by data set; empty unless several are mixed.
+  """Computes the mean of each metric for each data set of a mixture.
 
   Args:
-    categories: Category -> its result.
-    records: Test records.
+    categories: The result of each category.
+    records: The test records, which say which data set a category is from.
+
+  Returns:
+    The means by data set; empty unless several are mixed.
   """
   sources = {r.category: r.source for r in records}
   by_source: dict[str, list[CategoryResult]] = {}

@@ -1,4 +1,7 @@
-"""A folder -> a model that answers: the one place where this happens."""
+"""Loads a trained model from a folder, ready to predict.
+
+Everything that predicts gets its model here.
+"""
 
 import dataclasses
 import os
@@ -25,18 +28,18 @@ from inp_former_jax.training.model_state import ModelSettings, ModelState
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-  """A model that answers.
+  """A model on its devices, ready to predict.
 
   Attributes:
     settings: Encoder, number of INPs and compute dtype.
-    step: Training steps it has had.
-    preprocessing: Sizes of the images it was trained on; None if they are not
-      known, as for a converted checkpoint.
+    step: Number of steps that the model was trained for.
+    preprocessing: Sizes of the images that it was trained on; None if they are
+      not known, as for a converted checkpoint.
     map_size: Side of the anomaly maps in pixels.
     mesh: The devices that its arrays are on.
-    graphdef: Its structure.
-    trainable: State of extractor, bottleneck and decoder; their shapes alone
-      until `at` puts values in their place.
+    graphdef: Structure of the Flax module.
+    trainable: State of extractor, bottleneck and decoder. It may hold shapes
+      alone, until `at` puts values in their place.
     frozen: State of the encoder.
     predict_step: Jitted function (trainable, frozen, images) -> Prediction.
   """
@@ -56,8 +59,8 @@ class TrainedModel:
 
     Args:
       images: (B, H, W, 3) uint8, RGB, resized and cropped. A jax array is the
-        global batch; of a numpy array every process gives its own rows. The
-        devices of the mesh must divide B.
+        global batch; a numpy array holds the rows of this process. The number
+        of devices must divide B.
 
     Returns:
       Anomaly maps and scores of the global batch.
@@ -68,14 +71,14 @@ class TrainedModel:
     return self.predict_step(self.trainable, self.frozen, images)
 
   def merged(self) -> inp_former.INPFormer:
-    """The model as a Flax module."""
+    """Returns the model as a Flax module."""
     return nnx.merge(self.graphdef, self.trainable, self.frozen)
 
   def at(self, step: int, trainable: nnx.State) -> "TrainedModel":
-    """The same model with other parameters; nothing is compiled again.
+    """Returns this model with other parameters, without compiling it again.
 
     Args:
-      step: Training steps that these parameters have had.
+      step: Number of steps that these parameters were trained for.
       trainable: State of extractor, bottleneck and decoder.
     """
     return dataclasses.replace(self, step=step, trainable=trainable)
@@ -92,16 +95,18 @@ def from_state(
   top_fraction: float = scoring.TOP_FRACTION,
   zero_shot: bool = False,
 ) -> TrainedModel:
-  """A model that answers, of one that is being trained.
+  """Returns a model that predicts, from the state of one in training.
 
   Args:
     state: The model on the mesh.
-    trainable: Its trainable part; `TrainedModel.at` exchanges it.
-    mesh: The devices its arrays are on.
-    step: Training steps it has had.
-    preprocessing: Sizes of its images.
+    trainable: Its trainable part, values or shapes alone; `TrainedModel.at`
+      exchanges it.
+    mesh: The devices that its arrays are on.
+    step: Number of steps that the model was trained for.
+    preprocessing: Sizes of the images that it is trained on.
     size: Side of the anomaly maps in pixels.
-    top_fraction: Share of a map's pixels that makes the image score.
+    top_fraction: Share of a map's pixels, the highest, whose mean is the image
+      score.
     zero_shot: Whether a patch is scored by its distance to the nearest INP of
       its own image.
   """
@@ -136,21 +141,22 @@ def load(
   top_fraction: float | None = None,
   zero_shot: bool = False,
 ) -> TrainedModel:
-  """Loads the newest checkpoint of a folder.
+  """Loads the model of the newest checkpoint of a folder.
 
   Args:
     workdir: Folder of a run, or of a converted checkpoint.
-    mesh: The devices it goes to; all there are by default.
-    expected: What the model must be, as a nested dict named like the config:
-      those of `identity.MODEL_FIELDS` that it holds must agree.
+    mesh: The devices to place the model on; by default all devices.
+    expected: Description of the model that is expected, as a nested dict with
+      the config's names. Those of `identity.MODEL_FIELDS` that it contains must
+      agree with the checkpoint.
     encoder_weights: Source of the encoder's weights, see
-      `pretrained.load_weights`; by default the one the run was trained with.
-      It must be the same encoder either way.
-    dtype: Compute dtype; by default that of the run, float32 for a converted
+      `pretrained.load_weights`; by default the source that the run used.
+      Either way it must be the encoder that the run used.
+    dtype: Compute dtype; by default that of the run, or float32 for a converted
       checkpoint.
     size: Side of the anomaly maps in pixels; by default that of the run.
-    top_fraction: Share of a map's pixels that makes the image score; by
-      default that of the run.
+    top_fraction: Share of a map's pixels, the highest, whose mean is the image
+      score; by default that of the run.
     zero_shot: Whether a patch is scored by its distance to the nearest INP of
       its own image.
 
@@ -158,7 +164,7 @@ def load(
     The model, ready to predict.
 
   Raises:
-    CheckpointError: If there is no checkpoint, it cannot be read, or it is of
+    CheckpointError: If there is no checkpoint, it cannot be read, or it holds
       another model, encoder or preprocessing than expected.
     FileNotFoundError, ValueError: If the encoder's weights cannot be found or
       read.
@@ -200,7 +206,7 @@ def load(
 
 
 def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing | None:
-  """Sizes by the config's dotted names; None where they are not there."""
+  """Returns the sizes in a flat identity; None if it lacks them."""
   if not {"data.resize", "data.crop"} <= fields.keys():
     return None
   return Preprocessing.from_sides(

@@ -1,8 +1,8 @@
-"""Checkpoints: train state, data iterator and identity, by orbax.
+"""Saves and restores checkpoints, by orbax.
 
 A checkpoint holds the trainable part, the optimizer's state, the step, the
-position of the data iterator, the config and the encoder's name and sha256;
-the frozen encoder itself is not stored.
+position of the data iterator, the config, and the encoder's name and sha256.
+The frozen encoder itself is not stored.
 """
 
 import os
@@ -22,17 +22,18 @@ from inp_former_jax.training.identity import (
 
 
 def prepare_workdir(workdir: str | os.PathLike, needed: int) -> pathlib.Path:
-  """Creates the workdir and makes sure that a checkpoint fits.
+  """Creates the workdir and makes sure that there is room for its checkpoints.
 
   Args:
-    workdir: Folder for everything the run writes.
-    needed: Bytes that must be free.
+    workdir: Folder for everything that the run writes.
+    needed: Number of bytes that must be free.
 
   Returns:
-    The absolute path.
+    The absolute path of the workdir.
 
   Raises:
-    CheckpointError: It cannot be written, or too little space is left.
+    CheckpointError: If the workdir cannot be written, or too little space is
+      left.
   """
   path = pathlib.Path(workdir).expanduser().absolute()
   try:
@@ -58,9 +59,9 @@ class Checkpointer:
   """Saves and restores the state of a run.
 
   Saving is asynchronous and atomic: a checkpoint appears under its step when
-  it is complete, so that a process killed while saving keeps the one before.
-  As a context manager it completes the save under way at the end, also after
-  an error.
+  it is complete, so that a process killed while saving leaves the one before.
+  As a context manager, it completes the save in progress on exit, even after an
+  error.
   """
 
   def __init__(
@@ -71,15 +72,16 @@ class Checkpointer:
     keep: int = 2,
     cleans_up: bool = False,
   ):
-    """Opens (or creates) a folder of checkpoints.
+    """Opens a folder of checkpoints, and creates it if necessary.
 
     Args:
-      directory: The folder.
-      identity: What a checkpoint belongs to: the config as a nested dict,
-        with the encoder's name and sha256 under "encoder".
-      keep: The number of checkpoints to keep; the newest are kept.
-      cleans_up: Whether the remains of a save that was killed are removed. Only
-        a run that saves may do so: another one may be saving right now.
+      directory: Folder of the checkpoints.
+      identity: Description of what a checkpoint belongs to: the config as a
+        nested dict, with the encoder's name and sha256 under "encoder".
+      keep: Number of checkpoints to keep; the newest ones are kept.
+      cleans_up: Whether to remove what a killed save left behind. Only the run
+        that saves may do so, because for any other reader it may be a save in
+        progress.
     """
     self.directory = pathlib.Path(directory).absolute()
     self._identity = flatten(identity)
@@ -93,7 +95,7 @@ class Checkpointer:
 
   @property
   def latest_step(self) -> int | None:
-    """Step of the newest complete checkpoint; None where there is none."""
+    """Step of the newest complete checkpoint; None if there is none."""
     return self._manager.latest_step()
 
   def save(
@@ -103,16 +105,16 @@ class Checkpointer:
     opt_state: Any,
     iterator: Mapping[str, Any],
   ) -> None:
-    """Starts to save; waits for the save before it.
+    """Waits for the save before this one, then starts to save.
 
     Args:
-      step: Number of steps taken.
-      trainable: Pytree of arrays.
-      opt_state: Pytree of arrays.
+      step: Number of steps taken so far.
+      trainable: Trainable part of the model, a pytree of arrays.
+      opt_state: State of the optimizer, a pytree of arrays.
       iterator: State of the data iterator, fit for JSON.
 
     Raises:
-      CheckpointError: This save, or the one before it, failed.
+      CheckpointError: If this save, or the one before it, failed.
     """
     args = ocp.args.Composite(
       trainable=ocp.args.StandardSave(trainable),
@@ -126,7 +128,7 @@ class Checkpointer:
     """Waits until all saves are on disk.
 
     Raises:
-      CheckpointError: One of them failed.
+      CheckpointError: If one of them failed.
     """
     self._guard(self._manager.wait_until_finished)
 
@@ -144,18 +146,19 @@ class Checkpointer:
   def restore(
     self, trainable: Any, opt_state: Any
   ) -> tuple[Any, Any, dict[str, Any]]:
-    """Restores the newest checkpoint, to train on.
+    """Restores the newest checkpoint in order to continue training.
 
     Args:
-      trainable: Pytree of `jax.ShapeDtypeStruct` with shardings.
-      opt_state: The same for the optimizer's state.
+      trainable: Shapes of the trainable part, a pytree of
+        `jax.ShapeDtypeStruct` with shardings.
+      opt_state: Shapes of the optimizer's state, likewise.
 
     Returns:
       The trainable part, the optimizer's state and the iterator's state.
 
     Raises:
-      CheckpointError: There is none, it cannot be read, or anything that
-        influences training differs from this run.
+      CheckpointError: If there is no checkpoint, it cannot be read, or a field
+        that influences training differs from this run.
     """
     restored = self._restore(
       for_training=True,
@@ -166,17 +169,18 @@ class Checkpointer:
     return restored["trainable"], restored["opt_state"], restored["iterator"]
 
   def restore_trainable(self, trainable: Any) -> Any:
-    """Restores the trainable part alone, to evaluate.
+    """Restores the trainable part of the newest checkpoint alone.
 
     Args:
-      trainable: Pytree of `jax.ShapeDtypeStruct` with shardings.
+      trainable: Shapes of the trainable part, a pytree of
+        `jax.ShapeDtypeStruct` with shardings.
 
     Returns:
-      The trainable part.
+      The trainable part, a pytree of arrays.
 
     Raises:
-      CheckpointError: There is none, it cannot be read, or it is of another
-        model, encoder or preprocessing.
+      CheckpointError: If there is no checkpoint, it cannot be read, or it
+        belongs to another model, encoder or preprocessing.
     """
     item = ocp.args.StandardRestore(trainable)
     return self._restore(for_training=False, trainable=item)["trainable"]
@@ -196,16 +200,16 @@ class Checkpointer:
       ) from error
 
   def saved_identity(self, step: int) -> dict[str, Any]:
-    """What the checkpoint of a step belongs to, by dotted names.
+    """Reads the identity of a checkpoint.
 
     Args:
-      step: Of a checkpoint that exists.
+      step: Step of the checkpoint, which must exist.
 
     Returns:
-      Field -> value.
+      The value of each field, by dotted name.
 
     Raises:
-      CheckpointError: It is not a checkpoint of this project.
+      CheckpointError: If it is not a checkpoint of this project.
     """
     try:
       args = ocp.args.Composite(identity=ocp.args.JsonRestore())
@@ -221,14 +225,14 @@ class Checkpointer:
     require_same_run(path, saved, self._identity, for_training=for_training)
 
   def __enter__(self) -> "Checkpointer":
-    """Nothing to start."""
+    """Returns the checkpointer itself."""
     return self
 
   def __exit__(self, kind, error, traceback) -> None:
-    """Completes the save under way, also when the run ends by an error.
+    """Completes the save in progress, even if the run ends with an error.
 
     Raises:
-      CheckpointError: It failed, and no other error is on its way.
+      CheckpointError: If the save failed and no other error is being raised.
     """
     try:
       self.wait()
@@ -239,21 +243,21 @@ class Checkpointer:
       self.close()
 
   def close(self) -> None:
-    """Frees the threads."""
+    """Stops the threads that save."""
     self._manager.close()
 
 
 def require_checkpoints(workdir: pathlib.Path) -> pathlib.Path:
-  """Makes sure that a workdir has been trained in.
+  """Makes sure that a workdir has a folder of checkpoints.
 
   Args:
     workdir: Folder of a run.
 
   Returns:
-    Its folder of checkpoints.
+    The folder of its checkpoints.
 
   Raises:
-    CheckpointError: If there is none.
+    CheckpointError: If there is no such folder.
   """
   directory = workdir / "checkpoints"
   if not directory.is_dir():
@@ -262,16 +266,17 @@ def require_checkpoints(workdir: pathlib.Path) -> pathlib.Path:
 
 
 def read_identity(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
-  """What the newest checkpoint of a workdir belongs to.
+  """Reads the identity of the newest checkpoint of a workdir.
 
   Args:
     workdir: Folder of a run, or of a converted checkpoint.
 
   Returns:
-    Its step, and the identity by dotted names.
+    The step of the checkpoint, and its identity by dotted names.
 
   Raises:
-    CheckpointError: There is no checkpoint, or none of this project.
+    CheckpointError: If there is no checkpoint, or the newest one is not of this
+      project.
   """
   directory = require_checkpoints(workdir)
   with Checkpointer(directory, {}) as checkpointer:

@@ -1,11 +1,12 @@
-"""What a checkpoint belongs to, and whether a run is the same."""
+"""Compares the identity of a checkpoint with that of a run or a model."""
 
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-# Fields that may differ between the run that saved and the one that resumes:
-# they change neither the parameters nor the order of the data.
+# Fields that may differ between the run that saved a checkpoint and the one that
+# resumes it, because they change neither the parameters nor the order of the
+# data.
 FREE_FIELDS = (
   "checkpoint",
   "data.num_threads",
@@ -20,7 +21,7 @@ FREE_FIELDS = (
   "mesh",
   "model.encoder_weights",
 )
-# Fields that decide whether a checkpoint can be evaluated.
+# Fields that must agree for a checkpoint to be evaluated.
 MODEL_FIELDS = (
   "model.encoder",
   "model.num_prototypes",
@@ -31,8 +32,7 @@ MODEL_FIELDS = (
   "data.resize_width",
   "data.crop_width",
 )
-
-
+# Fields that the identity of every INP-Former has.
 _INP_FORMER_FIELDS = (
   "model.encoder",
   "model.num_prototypes",
@@ -43,18 +43,18 @@ _INP_FORMER_FIELDS = (
 
 
 class CheckpointError(RuntimeError):
-  """A checkpoint cannot be written, read, or belongs to another run."""
+  """A checkpoint cannot be written or read, or belongs to another run."""
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Gives the values of a nested dict dotted names.
+  """Flattens a nested dict to one with dotted names.
 
   Args:
     tree: A config or an identity, as a nested dict.
-    prefix: Stands before every name.
+    prefix: Text to put before every name.
 
   Returns:
-    Dotted name -> value; tuples become lists, as in JSON.
+    The values by dotted name. Tuples become lists, as in JSON.
   """
   flat = {}
   for key, value in tree.items():
@@ -74,7 +74,8 @@ def _differences(
   saved: Mapping[str, Any], now: Mapping[str, Any], for_training: bool
 ) -> list[str]:
   lines = []
-  # A converted checkpoint says nothing of the run: those fields are free.
+  # A converted checkpoint records nothing about a run, so that only the fields
+  # it has can disagree.
   for field in sorted(saved):
     if _within(field, FREE_FIELDS):
       continue
@@ -89,11 +90,11 @@ def require_inp_former(path: pathlib.Path, saved: Mapping[str, Any]) -> None:
   """Makes sure that a checkpoint holds an INP-Former.
 
   Args:
-    path: The checkpoint, for the error.
-    saved: Its identity, by dotted names.
+    path: Path of the checkpoint, for the error message.
+    saved: Identity of the checkpoint, by dotted names.
 
   Raises:
-    CheckpointError: If it holds something else, such as a distilled student.
+    CheckpointError: If it holds another model, such as a distilled student.
   """
   missing = [name for name in _INP_FORMER_FIELDS if name not in saved]
   if missing:
@@ -107,15 +108,16 @@ def require_inp_former(path: pathlib.Path, saved: Mapping[str, Any]) -> None:
 def require_same_model(
   path: pathlib.Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> None:
-  """Makes sure that a checkpoint holds the model that is asked for.
+  """Makes sure that a checkpoint holds the wanted model.
 
   Args:
-    path: The checkpoint, for the error.
-    saved: Its identity, by dotted names.
-    wanted: What is asked for, by dotted names.
+    path: Path of the checkpoint, for the error message.
+    saved: Identity of the checkpoint, by dotted names.
+    wanted: Identity of the wanted model, by dotted names.
 
   Raises:
-    CheckpointError: If one of MODEL_FIELDS differs; every one is named.
+    CheckpointError: If one of MODEL_FIELDS differs. The message names every
+      field that does.
   """
   require_same_run(path, saved, wanted, for_training=False)
 
@@ -130,14 +132,15 @@ def require_same_run(
   """Makes sure that a checkpoint belongs to this run.
 
   Args:
-    path: The checkpoint, for the error.
-    saved: Its identity, by dotted names.
-    now: The identity of this run, by dotted names.
-    for_training: Whether everything that influences training must agree, or
-      MODEL_FIELDS only.
+    path: Path of the checkpoint, for the error message.
+    saved: Identity of the checkpoint, by dotted names.
+    now: Identity of this run, by dotted names.
+    for_training: Whether all fields that influence training must agree, rather
+      than MODEL_FIELDS alone.
 
   Raises:
-    CheckpointError: If a field differs; every one is named.
+    CheckpointError: If a field differs. The message names every field that
+      does.
   """
   differing = _differences(saved, now, for_training)
   if differing:

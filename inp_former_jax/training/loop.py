@@ -27,7 +27,7 @@ class ResumableBatches(Protocol):
     ...
 
   def set_state(self, state: dict[str, Any]) -> None:
-    """Moves to a position.
+    """Moves the iterator to a position.
 
     Args:
       state: The position, as `get_state` returned it.

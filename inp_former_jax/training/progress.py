@@ -54,7 +54,7 @@ class TrainingLog:
       start: Number of steps already taken; later lines of an interrupted run
         are deleted.
       total: Number of steps of the whole run.
-      batch_size: Number of images per step, for the rate.
+      batch_size: Number of images per step, to compute images per second.
       every_steps: Number of steps between two lines of the log.
       tensorboard: Whether TensorBoard events are written as well.
     """
@@ -82,14 +82,14 @@ class TrainingLog:
     self._task = self._bar.add_task("", total=total, completed=start, status="")
 
   def __enter__(self) -> "TrainingLog":
-    """Starts the clock and the bar."""
+    """Starts the clock and the progress bar."""
     self._bar.start()
     self._time = self._began = time.perf_counter()
     self._last_step = self._start
     return self
 
   def __exit__(self, *exception) -> None:
-    """Closes the bar and the files."""
+    """Closes the progress bar and the files."""
     self._bar.stop()
     if self._tensorboard:
       self._tensorboard.close()

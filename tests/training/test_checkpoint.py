@@ -41,6 +41,16 @@ def test_everything_comes_back(saved):
   np.testing.assert_array_equal(trainable["w"], np.arange(6.0))
 
 
+def test_only_a_run_that_saves_removes_what_a_killed_save_left(saved):
+  folder, params, moments = saved
+  left = folder / "9.orbax-checkpoint-tmp"
+  left.mkdir()
+  checkpoint.Checkpointer(folder, IDENTITY).close()
+  assert left.is_dir()
+  checkpoint.Checkpointer(folder, IDENTITY, cleans_up=True).close()
+  assert not left.exists() and (folder / "7").is_dir()
+
+
 def changed(**fields):
   identity = {
     k: dict(v) if isinstance(v, dict) else v for k, v in IDENTITY.items()

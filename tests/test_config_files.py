@@ -1,0 +1,175 @@
+"""Configs by name, by path, and of a workdir."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from inp_former_jax.configs import common
+from ml_collections import ConfigDict
+
+from inp_former_jax import config_files
+from tests.conftest import ROOT, tiny_config
+
+LEAVES = sorted(
+  path.stem
+  for path in (ROOT / "configs").glob("*.py")
+  if path.stem not in ("__init__", "common", "options")
+)
+
+
+def test_every_leaf_has_a_name():
+  assert config_files.config_names() == LEAVES
+  assert {"demo", "folder", "mvtec", "visa", "realiad"} < set(LEAVES)
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_a_name_and_a_path_give_the_same_config(name, monkeypatch, tmp_path):
+  by_name = config_files.load_config(name)
+  by_path = config_files.load_config(str(ROOT / "configs" / f"{name}.py"))
+  assert by_name.to_dict() == by_path.to_dict()
+  # Also where there is no such file: the path is that of the repository.
+  monkeypatch.chdir(tmp_path)
+  elsewhere = config_files.load_config(f"configs/{name}.py")
+  assert elsewhere.to_dict() == by_name.to_dict()
+
+
+@pytest.mark.parametrize("name", ["mvtec", "configs/mvtec.py"])
+def test_options_follow_a_colon(name):
+  config = config_files.load_config(f"{name}:few_shot,shots=2")
+  assert config.data.shots == 2
+
+
+def test_fields_cannot_be_added():
+  config = config_files.load_config("mvtec")
+  config.batch_size = 4
+  with pytest.raises(AttributeError, match="batch_size"):
+    config.bach_size = 4
+
+
+def test_a_file_of_the_users_own_goes_before_the_projects(
+  tmp_path, monkeypatch
+):
+  (tmp_path / "configs").mkdir()
+  (tmp_path / "configs" / "mvtec.py").write_text(
+    "from inp_former_jax.configs import common\n\n\n"
+    "def get_config():\n"
+    "  config = common.get_config()\n"
+    "  config.batch_size = 3\n"
+    "  return config\n"
+  )
+  monkeypatch.chdir(tmp_path)
+  assert config_files.load_config("configs/mvtec.py").batch_size == 3
+  assert config_files.load_config("mvtec").batch_size == 16
+
+
+@pytest.mark.parametrize(
+  "spec, words",
+  [
+    ("mvtek", "no config named 'mvtek'. Did you mean 'mvtec'"),
+    ("no/such.py", "no/such.py does not exist"),
+    ("configs/no_such.py", "configs/no_such.py does not exist"),
+    ("mvtec:singleclass", "Did you mean 'single_class'"),
+    ("mvtec:shots=two", "shots=two"),
+    ("demo:few_shot", "demo takes no options"),
+    ("options", "no function get_config"),
+    ("no/such/config.json", "nothing has been trained"),
+  ],
+)
+def test_what_cannot_be_loaded_is_named(spec, words):
+  with pytest.raises(config_files.ConfigError) as error:
+    config_files.load_config(spec)
+  assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_recorded_config_is_the_same_config(tmp_path):
+  config = common.get_config()
+  config.data.categories = ("a", "b")
+  config.data.sources = (("visa", "/no/such", ("candle",)), ("mvtec", ""))
+  config_files.write_recorded(config, tmp_path)
+  recorded = config_files.load_config(str(tmp_path / "config.json"))
+  assert recorded.to_dict() == config.to_dict()
+  assert isinstance(recorded.data.sources[0], tuple)
+
+
+def test_recorded_folders_hold_from_anywhere(tmp_path, monkeypatch):
+  (tmp_path / "parts").mkdir()
+  monkeypatch.chdir(tmp_path)
+  config = common.get_config()
+  config.data.root = "parts"
+  config.data.sources = (("folder", "parts"),)
+  config.model.encoder_weights = "random"
+  config_files.write_recorded(config, tmp_path)
+  recorded = config_files.load_config(str(tmp_path / "config.json"))
+  assert recorded.data.root == str(tmp_path / "parts")
+  assert recorded.data.sources == (("folder", str(tmp_path / "parts")),)
+  assert recorded.model.encoder_weights == "random"
+
+
+def test_a_damaged_record_is_named(tmp_path):
+  path = tmp_path / "config.json"
+  path.write_text('{"seed": 1')
+  with pytest.raises(config_files.ConfigError, match=str(path)):
+    config_files.load_config(str(path))
+
+
+def run_main(folder: pathlib.Path, *flags: str, **environment: str):
+  return subprocess.run(
+    [sys.executable, "-m", "inp_former_jax.main", *flags],
+    cwd=folder,
+    env=environment or None,
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
+
+
+def flags_of(config: ConfigDict) -> list[str]:
+  """The fields that make the demo's config a tiny one."""
+  changed = ["model", "data", "evaluation", "log", "checkpoint"]
+  flags = [
+    f"--config.{section}.{name}={value}"
+    for section in changed
+    for name, value in config[section].items()
+  ]
+  return [*flags, "--config.batch_size=4", f"--config.steps={config.steps}"]
+
+
+@pytest.mark.slow
+def test_a_workdir_is_evaluated_and_finished_without_a_config(
+  dataset_root, tmp_path
+):
+  shutil.copytree(dataset_root, tmp_path / "parts")
+  config = tiny_config(pathlib.Path("parts"))
+  run = run_main(tmp_path, "--config=demo", "--workdir=w", *flags_of(config))
+  assert run.returncode == 0, run.stderr
+  assert "Training for 4 steps" in run.stdout
+  metrics = (tmp_path / "w" / "metrics.json").read_bytes()
+  table = run.stdout.split("Test set after")[1]
+
+  elsewhere = tmp_path / "elsewhere"
+  elsewhere.mkdir()
+  run = run_main(elsewhere, "--mode=eval", "--workdir=../w")
+  assert run.returncode == 0, run.stderr
+  assert run.stdout.split("Test set after")[1] == table
+  changed = run_main(
+    elsewhere, "--mode=eval", "--workdir=../w", "--config.evaluation.size=32"
+  )
+  assert changed.returncode == 0, changed.stderr
+  assert changed.stdout.split("Test set after")[1] != table
+
+  run = run_main(tmp_path, "--workdir=w")
+  assert run.returncode == 0, run.stderr
+  assert "Finished before: step 4 of 4." in run.stdout
+  again = (tmp_path / "w" / "metrics.json").read_bytes()
+  parts = str(tmp_path / "parts").encode()
+  assert again.replace(parts, b"parts") == metrics
+
+
+@pytest.mark.slow
+def test_without_a_config_and_a_record_one_line_says_what_to_do(tmp_path):
+  run = run_main(tmp_path, "--mode=eval", "--workdir=w")
+  assert run.returncode == 1
+  assert "--config is missing (w holds no config.json)" in run.stderr
+  assert run.stderr.count("\n") == 1
