@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from inp_former_jax import command_line, experiment, sharding
+from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.training import model_state
@@ -48,6 +49,7 @@ class Speed:
   compile_seconds: float
 
 
+@naming_fields
 def measure(
   config: ConfigDict,
   encoders: Sequence[str],

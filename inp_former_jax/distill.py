@@ -47,9 +47,11 @@ from inp_former_jax.distillation.views import (
   Views,
   ViewSettings,
 )
+from inp_former_jax.field_names import naming_fields
 from inp_former_jax.models import vit
 from inp_former_jax.training import checkpoint, loop
 from inp_former_jax.training.model_state import DTYPES
+from inp_former_jax.training.progress import announce
 from inp_former_jax.weights import (
   dinov2_rules,
   files,
@@ -61,6 +63,7 @@ from inp_former_jax.weights.encoders import get_encoder
 INITIAL = ("teacher", "random")
 
 
+@naming_fields
 def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
   """Distils an encoder, resuming the run if it was interrupted.
 
@@ -159,6 +162,7 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
       total_steps,
     )
     del teacher
+    announce(loop.describe_start(start, total_steps))
 
     # 4. The loop; every evaluation writes the student.
     log = experiment.training_log(config, workdir, schedule, start, total_steps)
