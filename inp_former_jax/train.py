@@ -100,8 +100,8 @@ def train_and_evaluate(
     images, augmentation = batch["image"], batch.get("augmentation")
     return compiled_step(state, model.frozen, images, augmentation)
 
-  # 3. The start: the newest checkpoint of the workdir, which must belong to this
-  #    config and this encoder, or else the initial state.
+  # 3. The start: the newest checkpoint of the workdir, which must belong to
+  #    this config and this encoder, or else the initial state.
   keep = config.checkpoint.keep
   state_bytes = sum(
     math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(abstract)

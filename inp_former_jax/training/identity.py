@@ -4,9 +4,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-# Fields that may differ between the run that saved a checkpoint and the one that
-# resumes it, because they change neither the parameters nor the order of the
-# data.
+# Fields that may differ between the run that saved a checkpoint and the one
+# that resumes it, because they change neither the parameters nor the order of
+# the data.
 FREE_FIELDS = (
   "checkpoint",
   "data.num_threads",
