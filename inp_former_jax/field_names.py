@@ -7,7 +7,7 @@ name of the field in its place.
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ParamSpec, TypeVar
 
 _Parameters = ParamSpec("_Parameters")
@@ -18,6 +18,7 @@ FIELDS = {
   "batch_size": "batch_size",
   "categories": "data.categories",
   "crop": "data.crop",
+  "crop_width": "data.crop_width",
   "dtype": "model.dtype",
   "encoder": "model.encoder",
   "encoder_weights": "model.encoder_weights",
@@ -28,6 +29,7 @@ FIELDS = {
   "mesh_fsdp": "mesh.fsdp",
   "peak_learning_rate": "optimizer.peak_learning_rate",
   "resize": "data.resize",
+  "resize_width": "data.resize_width",
   "root": "data.root",
   "sampling": "data.sampling",
   "sources": "data.sources",
@@ -60,6 +62,20 @@ def with_field_names(text: str) -> str:
     return f"{'--' if equals else ''}config.{FIELDS[name]}{equals}"
 
   return re.sub(r"`(\w+)`(=?)", field, text)
+
+
+def with_flag_names(text: str, flags: Collection[str]) -> str:
+  """Replaces arguments in backticks by the flags of a command without a config.
+
+  Args:
+    text: An error's message, such as "Check `root`."
+    flags: The arguments that the command has flags for.
+
+  Returns:
+    The message; for the flag "root", `root` has become --root.
+  """
+  names = "|".join(flags)
+  return re.sub(f"`({names})`", r"--\1", text)
 
 
 def naming_fields(

@@ -12,7 +12,6 @@ hold a data set of that layout.
 import argparse
 import io
 import os
-import re
 import sys
 import warnings
 
@@ -26,6 +25,7 @@ from inp_former_jax.data.inspection.tables import print_inspection
 from inp_former_jax.data.layouts.registry import LAYOUTS, read_layout
 from inp_former_jax.data.layouts.tree import absolute
 from inp_former_jax.data.transforms import Preprocessing
+from inp_former_jax.field_names import with_field_names, with_flag_names
 
 # The sizes of configs/folder.py; the configs of the other layouts have the
 # paper's.
@@ -136,8 +136,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _with_flags(text: str) -> str:
   """Replaces arguments in backticks by flags of this command or of training."""
-  text = re.sub("`(layout|root|categories)`", r"--\1", text)
-  return re.sub("`((?:resize|crop)(?:_width)?)`", r"--config.data.\1", text)
+  text = with_flag_names(text, ("layout", "root", "categories"))
+  return with_field_names(text)
 
 
 def _positive(text: str) -> int:

@@ -11,6 +11,7 @@ import sys
 from inp_former_jax.data.layouts.registry import LAYOUTS, read_layout
 from inp_former_jax.data.tfds.builder import BuiltDataset, build_tfds
 from inp_former_jax.data.tfds.source import COMMAND
+from inp_former_jax.field_names import with_flag_names
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -57,7 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
     dataset = read_layout(args.layout, args.root, names)
     built = build_tfds(dataset, args.root, args.data_dir, args.name)
   except (ValueError, OSError, RuntimeError, ImportError) as error:
-    sys.exit(f"error: {' '.join(str(error).split())}")
+    text = with_flag_names(str(error), ("layout", "root", "categories"))
+    sys.exit(f"error: {' '.join(text.split())}")
   print(_report(built))
 
 
