@@ -66,9 +66,10 @@ def published(name: str) -> EncoderSpec:
   if not spec.is_published:
     names = [s.name for s in ENCODERS.values() if s.is_published]
     raise FileNotFoundError(
-      f"The encoder {name} has no published weights; the encoders "
-      f"{', '.join(names)} have. Pass a file, `encoder_weights`=FILE, or, for "
-      "tests only, train on a random encoder, `encoder_weights`=random."
+      f"The encoder {name} has no published weights; the encoders with "
+      f"published weights are {', '.join(names)}. Pass a file, "
+      "`encoder_weights`=FILE, or, for tests only, train on a random encoder, "
+      "`encoder_weights`=random."
     )
   return spec
 

@@ -156,7 +156,7 @@ def test_file_of_another_model_is_refused(tmp_path, capsys):
   np.savez(tmp_path / "other.npz", weight=np.zeros(3, np.float32))
   command = ["to_flax", str(tmp_path / "other.npz"), str(tmp_path / "run")]
   assert inp_former.main(command) == 1
-  assert "no INP-Former checkpoint" in capsys.readouterr().err
+  assert "not an INP-Former checkpoint" in capsys.readouterr().err
 
 
 def test_workdir_with_checkpoints_is_not_overwritten(round_trip, capsys):
