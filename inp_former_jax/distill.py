@@ -195,6 +195,11 @@ def _check(config: ConfigDict) -> None:
   patch_size = get_encoder(config.teacher.encoder).patch_size
   transforms.Preprocessing.from_sides(size, size).require_patches(patch_size)
   initial = config.student.initial
+  if config.student.dtype not in DTYPES:
+    raise ValueError(
+      f"config.student.dtype is {config.student.dtype!r}; it can be "
+      f"{', '.join(DTYPES)}."
+    )
   if initial not in INITIAL and not pathlib.Path(initial).is_file():
     raise ValueError(
       f"config.student.initial is {initial!r}; it can be "

@@ -154,6 +154,7 @@ def test_goes_on_from_an_earlier_student(config, tmp_path, capsys):
   [
     ("student.initial", "zeros", ValueError, "teacher or random, or the file"),
     ("student.encoder", "dinov2_vit_nano_14", ValueError, "cannot be cut"),
+    ("student.dtype", "half", ValueError, "config.student.dtype is .half."),
     ("teacher.weights", "random", ValueError, "nothing to learn"),
     ("teacher.weights", "nowhere.npz", FileNotFoundError, "nowhere.npz"),
     ("views.size", 57, ValueError, "multiple of the patch size 14"),

@@ -10,6 +10,7 @@ import argparse
 import pathlib
 import sys
 
+from inp_former_jax.field_names import with_field_names
 from inp_former_jax.weights import files
 from inp_former_jax.weights.dinov2_names import (
   EncoderSizes,
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
   try:
     sizes = convert_file(args.source, args.target)
   except (ValueError, OSError, ImportError) as error:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {with_field_names(str(error))}", file=sys.stderr)
     return 1
   print(
     f"{args.target}: {sizes}; names of facebookresearch/dinov2, float32, "

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Mapping
 
+from inp_former_jax.field_names import with_field_names
 from inp_former_jax.weights import files
 from inp_former_jax.weights.dinov2_names import (
   EncoderSizes,
@@ -162,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
   try:
     lines = describe(args.file).lines()
   except (ValueError, OSError, ImportError) as error:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {with_field_names(str(error))}", file=sys.stderr)
     return 1
   print(args.file)
   for label, text in lines.items():

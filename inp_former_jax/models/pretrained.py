@@ -9,6 +9,7 @@ import argparse
 import pathlib
 import sys
 
+from inp_former_jax.field_names import with_field_names
 from inp_former_jax.weights import sources
 from inp_former_jax.weights.pretrained import import_file
 
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     else:
       print(import_file(args.name, args.file, replace=args.replace).path)
   except (ValueError, OSError, ImportError) as error:
-    sys.exit(f"error: {error}")
+    sys.exit(f"error: {with_field_names(str(error))}")
 
 
 if __name__ == "__main__":

@@ -127,7 +127,8 @@ def assert_says_what_to_do(message: str, encoder: str, hub: str) -> None:
     hub,
     url,
     f"inp_former_jax.models.pretrained import {encoder} FILE",
-    "`encoder_weights`=FILE",
+    "encoder_weights",
+    "=FILE",
   ):
     assert words in message
 
