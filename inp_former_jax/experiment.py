@@ -24,7 +24,7 @@ from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.inference.record_batches import Reading
 from inp_former_jax.training import model_state, optimizer
 from inp_former_jax.training.model_state import ModelSettings, ModelState
-from inp_former_jax.training.progress import TrainingLog
+from inp_former_jax.training.progress import TrainingLog, announce
 from inp_former_jax.weights.encoders import get_encoder
 
 
@@ -106,7 +106,9 @@ def _read_layout(
   categories: Sequence[str],
 ) -> Dataset:
   if layout == "demo":
-    root = root or workdir / "demo_data"
+    root = pathlib.Path(root or workdir / "demo_data")
+    if not root.exists():
+      announce("Drawing the demo's parts ...")
     root = parts.write_demo_dataset(root, seed=config.seed)
     layout = "mvtec"
   return registry.read_layout(
