@@ -125,6 +125,11 @@ def run_main(folder: pathlib.Path, *flags: str, **environment: str):
   )
 
 
+def table_of(output: str) -> str:
+  """The table without the line below it, which names the workdir."""
+  return output.split("Test set after")[1].split("metrics.json")[0]
+
+
 def flags_of(config: ConfigDict) -> list[str]:
   """The fields that make the demo's config a tiny one."""
   changed = ["model", "data", "evaluation", "log", "checkpoint"]
@@ -146,18 +151,18 @@ def test_a_workdir_is_evaluated_and_finished_without_a_config(
   assert run.returncode == 0, run.stderr
   assert "Training for 4 steps" in run.stdout
   metrics = (tmp_path / "w" / "metrics.json").read_bytes()
-  table = run.stdout.split("Test set after")[1]
+  table = table_of(run.stdout)
 
   elsewhere = tmp_path / "elsewhere"
   elsewhere.mkdir()
   run = run_main(elsewhere, "--mode=eval", "--workdir=../w")
   assert run.returncode == 0, run.stderr
-  assert run.stdout.split("Test set after")[1] == table
+  assert table_of(run.stdout) == table
   changed = run_main(
     elsewhere, "--mode=eval", "--workdir=../w", "--config.evaluation.size=32"
   )
   assert changed.returncode == 0, changed.stderr
-  assert changed.stdout.split("Test set after")[1] != table
+  assert table_of(changed.stdout) != table
 
   run = run_main(tmp_path, "--workdir=w")
   assert run.returncode == 0, run.stderr
