@@ -175,7 +175,7 @@ def preprocessing(config: ConfigDict) -> Preprocessing:
 
 
 def reading(config: ConfigDict) -> Reading:
-  """Returns how a run reads the images that it evaluates or predicts.
+  """Returns the settings by which a run reads images to predict them.
 
   Args:
     config: The config of the run; `evaluation` and `data` are read.
@@ -318,14 +318,14 @@ def training_log(
 def identity(
   config: ConfigDict, dataset: Dataset, encoder_sha256: str
 ) -> dict[str, Any]:
-  """Returns what the checkpoints of a run belong to.
+  """Returns the identity of a run, which its checkpoints record.
 
-  `checkpoint.Checkpointer` compares it when a run is resumed.
+  `checkpoint.Checkpointer` compares the two when a run is resumed.
 
   Args:
     config: The config of the run.
-    dataset: Its data set. Training images are told apart by category and name,
-      so that their folder may move but not change.
+    dataset: The data set of the run. Its training images are recognised by
+      category and name, so that their folder may move but not change.
     encoder_sha256: The checksum of the encoder's file, in hex.
 
   Returns:

@@ -30,7 +30,7 @@ class CachedTargets:
   count: int
 
   def __len__(self) -> int:
-    """Number of views."""
+    """Returns the number of views."""
     return self.count
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:

@@ -43,7 +43,7 @@ _INP_FORMER_FIELDS = (
 
 
 class CheckpointError(RuntimeError):
-  """A checkpoint cannot be written or read, or belongs to another run."""
+  """Raised if a checkpoint cannot be used, or belongs to another run."""
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
