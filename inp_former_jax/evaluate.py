@@ -136,8 +136,8 @@ def check_settings(config: ConfigDict) -> None:
     (
       "exact",
       not settings.exact or jax.process_count() == 1,
-      f"False with {jax.process_count()} processes, for it needs all pixels "
-      "in one",
+      f"False with {jax.process_count()} processes, because it needs all "
+      "pixels in one",
     ),
   ):
     if not sound:

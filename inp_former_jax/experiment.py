@@ -62,7 +62,7 @@ def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
   data = config.data
   if data.tfds and data.sources:
     raise DataError(
-      "config.data.tfds and config.data.sources are both set; expected one."
+      "config.data.tfds and config.data.sources are both set; set only one."
     )
   if data.tfds:
     dataset = read_tfds(data.tfds, data.tfds_dir)
@@ -242,7 +242,7 @@ def num_steps(config: ConfigDict, num_examples: int) -> int:
   )
   if total < 1:
     raise ValueError(
-      f"config.steps={config.steps} and config.epochs={config.epochs} make no "
+      f"config.steps={config.steps} and config.epochs={config.epochs} give no "
       "training step; set one of them above 0."
     )
   return total

@@ -150,7 +150,7 @@ def _read_progress(folder: pathlib.Path, identity: Mapping[str, Any]) -> int:
     raise CheckpointError(
       f"{folder} holds targets of other views or another teacher "
       f"({differing}). Use these values again, remove the folder, or choose "
-      "another --workdir."
+      "another workdir."
     )
   return record["done"]
 

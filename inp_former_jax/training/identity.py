@@ -147,5 +147,5 @@ def require_same_run(
     listing = "\n  ".join(differing)
     raise CheckpointError(
       f"The checkpoint {path} belongs to another run:\n  {listing}\n"
-      "Use these values again, or another --workdir."
+      "Set the values of the checkpoint again, or use another workdir."
     )
