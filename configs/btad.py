@@ -1,9 +1,10 @@
-"""BTAD, one model for its three categories.
+"""Config for BTAD: one model for its three categories.
 
 python -m inp_former_jax.main --config=configs/btad.py --workdir=DIR \
   --config.data.root=DIR
 
-Options, e.g. btad.py:single_class or btad.py:few_shot,shots=2: options.py.
+options.py explains the options, e.g. btad.py:single_class or
+btad.py:few_shot,shots=2.
 """
 
 from inp_former_jax.configs import common, options
@@ -11,7 +12,11 @@ from ml_collections import ConfigDict
 
 
 def get_config(arguments: str = "") -> ConfigDict:
-  """The defaults; the paper has no figures for BTAD here."""
+  """Returns the defaults, with no figures of the paper to compare with.
+
+  Args:
+    arguments: The options, which options.py explains.
+  """
   config = common.get_config()
   config.data.layout = "btad"
   return options.apply(config, arguments)

@@ -1,4 +1,4 @@
-"""The main job on procedural parts, in minutes on a laptop's CPU.
+"""Config for the demo: procedural parts, in minutes on a laptop's CPU.
 
 python -m inp_former_jax.main --config=configs/demo.py --workdir=workdir/demo
 """
@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-  """The encoder within the package, at 224 pixels."""
+  """Returns settings for the encoder within the package, at 224 pixels."""
   config = common.get_config()
   config.data.layout = "demo"
   config.data.resize = 256

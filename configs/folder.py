@@ -1,14 +1,15 @@
-"""The config for your own images, laid out as in data/layouts/folder.py.
+"""Config for your own images, laid out as data/layouts/folder.py describes.
 
 python -m inp_former_jax.main --config=configs/folder.py --workdir=DIR \
   --config.data.root=DIR
 
 The whole picture is inspected: it is resized to 392 x 392 and not cropped. The
 paper resizes to 448 x 448 and keeps the centre of 392 x 392, which suits the
-public data sets but never inspects the outer 23 % of an image (1/16 of it on
-each side), where a part of your own may have its defects.
+public data sets, but never inspects the outer 23 % of an image (1/16 of it on
+each side), where your own parts may have defects.
 
-Options, e.g. folder.py:single_class or folder.py:few_shot,shots=2: options.py.
+options.py explains the options, e.g. folder.py:single_class or
+folder.py:few_shot,shots=2.
 """
 
 from inp_former_jax.configs import common, options
@@ -19,7 +20,7 @@ def get_config(arguments: str = "") -> ConfigDict:
   """Returns the paper's settings without the crop.
 
   Args:
-    arguments: Options, see options.py.
+    arguments: The options, which options.py explains.
 
   Returns:
     The config. Normal images alone are enough to train.

@@ -1,16 +1,16 @@
-"""The options after a config's name: --config=configs/mvtec.py:few_shot,small.
+"""Applies the options after a config's name, e.g. mvtec:few_shot,shots=2.
 
-| option | does |
+| option | effect |
 | --- | --- |
 | single_class | one model per category in turn, one table at the end |
-| few_shot, shots=K | K images per category (4), each in 22 ways |
+| few_shot, shots=K | K images per category (default 4), each in 22 ways |
 | small, base, large | the encoder (Table S1) |
 | size=224, 280, ... | the crop in pixels; the resize is 8/7 of it [1] |
 | inps=M | number of INPs (Fig. 6) |
 | lambda=X | weight of the coherence loss (Fig. S1) |
-| no_inps, no_coherence, no_mining | leave out a part of the method (Table 5) |
+| no_inps, no_coherence, no_mining | without a part of the method (Table 5) |
 
-[1] Or equal to it in a config that does not crop, such as folder.py.
+[1] In a config that does not crop, such as folder.py, they are equal.
 """
 
 import difflib

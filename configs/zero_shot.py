@@ -1,11 +1,11 @@
-"""Zero-shot: a model trained elsewhere, scored by INP distance.
+"""Config for zero-shot scoring: INP distances of a model trained elsewhere.
 
 python -m inp_former_jax.main --config=configs/zero_shot.py --workdir=DIR \
   --config.zero_shot_checkpoint=WORKDIR_OF_THE_TRAINED_MODEL \
   --config.data.layout=visa --config.data.root=DIR
 
-Nothing is trained: a patch is the more anomalous the farther it is from the
-nearest INP of its own image.
+Nothing is trained: the farther a patch is from the nearest INP of its own
+image, the more anomalous it is.
 """
 
 from inp_former_jax.configs import common, options
@@ -13,7 +13,13 @@ from ml_collections import ConfigDict
 
 
 def get_config(arguments: str = "") -> ConfigDict:
-  """Encoder and sizes must be those of the trained model."""
+  """Returns the defaults, for zero-shot scoring.
+
+  The encoder and the image sizes must be those of the trained model.
+
+  Args:
+    arguments: The options, which options.py explains.
+  """
   config = common.get_config()
   config.protocol = "zero_shot"
   return options.apply(config, arguments)

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Name -> its module, or module:name where it is called otherwise there.
+# The module of each name; module:name where it has another name there.
 _EXPORTS = {
   "ENCODERS": "weights.encoders",
   "INPFormer": "models.inp_former",
@@ -99,7 +99,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-  """Imports what is asked for; called once for each name (PEP 562)."""
+  """Imports a name when it is first used; called once for each (PEP 562)."""
   if name not in _EXPORTS:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
   module, colon, attribute = _EXPORTS[name].partition(":")
@@ -111,5 +111,5 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-  """Lists what can be imported lazily, too."""
+  """Lists all names, including those that are imported lazily."""
   return sorted({*globals(), *__all__})

@@ -189,8 +189,8 @@ def main(argv: list[str]) -> None:
 def _run(config: ConfigDict) -> None:
   if _ENCODERS.value and _WORKDIR.value:
     raise ValueError(
-      "--encoders measures random models and --workdir that of a run: give one "
-      "of them."
+      "--encoders measures random models, and --workdir the model of a run: "
+      "give one of them."
     )
   encoders = _ENCODERS.value or [config.model.encoder]
   speeds = measure(
@@ -212,6 +212,8 @@ if __name__ == "__main__":
   _WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of a run whose model is measured instead."
   )
-  _ROUNDS = flags.DEFINE_integer("rounds", 5, "Measurements of each.", 1)
-  _SECONDS = flags.DEFINE_float("seconds", 3.0, "Least length of one.")
+  _ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of rounds to measure.", 1)
+  _SECONDS = flags.DEFINE_float(
+    "seconds", 3.0, "Seconds that a measurement takes at least."
+  )
   command_line.run(main)

@@ -1,4 +1,4 @@
-"""What the commands with a config and a workdir share."""
+"""Parts shared by the commands that take a config and a workdir."""
 
 import pathlib
 import re
@@ -19,7 +19,7 @@ config.json: its run is continued, or evaluated."""
 
 
 class _ConfigParser(flags.ArgumentParser):
-  """Loads configs by name as well, and reports errors in a line."""
+  """Parser of --config that also accepts names and reports errors briefly."""
 
   def parse(self, argument: str) -> ConfigDict:
     """Loads the config that the flag names."""
@@ -39,10 +39,12 @@ def define_config() -> flags.FlagHolder:
 
 
 def define_flags(workdir_help: str) -> tuple[flags.FlagHolder, ...]:
-  """Defines --config and --workdir, both required.
+  """Defines --config and --workdir.
+
+  Both are required, except that a workdir with a `config.json` needs no config.
 
   Args:
-    workdir_help: What the workdir is for.
+    workdir_help: Help text of --workdir.
 
   Returns:
     The holders of the config and of the workdir.
@@ -61,7 +63,7 @@ def start(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   if not flags.FLAGS["verbosity"].present:
-    logging.set_verbosity(logging.WARNING)  # orbax tells much at INFO
+    logging.set_verbosity(logging.WARNING)  # orbax logs much at INFO
 
 
 def call(function: Callable, *arguments) -> None:
@@ -69,7 +71,7 @@ def call(function: Callable, *arguments) -> None:
 
   Args:
     function: The function that does the work.
-    *arguments: Its arguments.
+    *arguments: The arguments of `function`.
   """
   try:
     function(*arguments)
@@ -111,7 +113,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _with_recorded_config(argv: list[str]) -> list[str]:
-  """Adds the config of the workdir where no other one is given."""
+  """Adds the config that the workdir holds, if no other one is given."""
   if _value_of("config", argv) is not None:
     return argv
   workdir = _value_of("workdir", argv)
@@ -123,7 +125,7 @@ def _with_recorded_config(argv: list[str]) -> list[str]:
 
 
 def _value_of(flag: str, argv: Sequence[str]) -> str | None:
-  """The value of --flag=VALUE or --flag VALUE; None if it is not given."""
+  """Returns the value of --flag=VALUE or --flag VALUE; None if not given."""
   for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
     found = re.fullmatch(rf"--?{flag}(=(.*))?", argument, re.DOTALL)
     if found:

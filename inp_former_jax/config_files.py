@@ -25,16 +25,16 @@ _NOT_LEAVES = ("__init__", "common", "options")
 
 
 class ConfigError(Exception):
-  """A config cannot be found, or its options cannot be applied."""
+  """Raised if a config cannot be found, or its options cannot be applied."""
 
 
 def load_config(spec: str) -> ConfigDict:
-  """Loads a config.
+  """Loads a config by its name or from a file.
 
   Args:
-    spec: The name of a config, such as "mvtec", or a path that ends in `.py`;
-      either may be followed by options, as in "mvtec:few_shot,shots=2". Or
-      the `config.json` of a workdir.
+    spec: The name of a config, such as "mvtec", or a path that ends in `.py`,
+      either of which may be followed by options, as in
+      "mvtec:few_shot,shots=2"; or the path of the `config.json` of a workdir.
 
   Returns:
     The config. Its fields can be set, but none can be added.
@@ -65,7 +65,7 @@ def config_names() -> list[str]:
 
 
 def _load_module(name: str) -> types.ModuleType:
-  """The module of a config: the user's file, or else one of the package."""
+  """Loads a config's module: the user's file, or else one of the package."""
   path = pathlib.Path(name).expanduser()
   if path.suffix == ".py" and path.is_file():
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
@@ -80,7 +80,7 @@ def _load_module(name: str) -> types.ModuleType:
 
 
 def _installed_name(path: pathlib.Path) -> str:
-  """The module's name of "mvtec", or of "configs/mvtec.py" where it is not."""
+  """Finds the module for "mvtec", or for a configs/mvtec.py that is absent."""
   is_path = path.suffix == ".py" or path.parent != pathlib.Path()
   name = path.stem if is_path else path.name
   known = path.parent.as_posix() in (".", "configs")
@@ -138,13 +138,13 @@ def write_recorded(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def _absolute(path: str | os.PathLike) -> str:
-  """The path made absolute where something is there; else as it is."""
+  """Makes the path of an existing file or folder absolute."""
   expanded = pathlib.Path(path).expanduser()
   return str(expanded.absolute() if path and expanded.exists() else path)
 
 
 def read_recorded(path: pathlib.Path) -> ConfigDict:
-  """Reads what `write_recorded` wrote.
+  """Reads the config that `write_recorded` wrote.
 
   Args:
     path: The file `config.json` of a workdir.
@@ -170,7 +170,7 @@ def read_recorded(path: pathlib.Path) -> ConfigDict:
 
 
 def _with_tuples(value: Any) -> Any:
-  """JSON knows lists only, where the config has tuples."""
+  """Turns lists into tuples, which configs have but JSON lacks."""
   if isinstance(value, dict):
     return {key: _with_tuples(item) for key, item in value.items()}
   if isinstance(value, list):

@@ -107,7 +107,7 @@ def _category_result(
 def _sample_metrics(
   samples: Sequence[str], labels: np.ndarray, scores: np.ndarray
 ) -> dict[str, float]:
-  """Computes metrics of objects; their highest-scoring view scores them."""
+  """Computes metrics of objects, each scored by its highest-scoring view."""
   _, sample = np.unique(samples, return_inverse=True)
   sample_labels = np.zeros(sample.max() + 1, labels.dtype)
   sample_scores = np.full(len(sample_labels), -np.inf, scores.dtype)
@@ -136,8 +136,8 @@ def check_settings(config: ConfigDict) -> None:
     (
       "exact",
       not settings.exact or jax.process_count() == 1,
-      f"False with {jax.process_count()} processes, for it needs all pixels "
-      "in one",
+      f"False with {jax.process_count()} processes, because it needs all "
+      "pixels in one",
     ),
   ):
     if not sound:

@@ -62,7 +62,7 @@ def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
   data = config.data
   if data.tfds and data.sources:
     raise DataError(
-      "config.data.tfds and config.data.sources are both set; expected one."
+      "config.data.tfds and config.data.sources are both set; set only one."
     )
   if data.tfds:
     dataset = read_tfds(data.tfds, data.tfds_dir)
@@ -177,7 +177,7 @@ def preprocessing(config: ConfigDict) -> Preprocessing:
 
 
 def reading(config: ConfigDict) -> Reading:
-  """Returns how a run reads the images that it evaluates or predicts.
+  """Returns the settings by which a run reads images to predict them.
 
   Args:
     config: The config of the run; `evaluation` and `data` are read.
@@ -244,7 +244,7 @@ def num_steps(config: ConfigDict, num_examples: int) -> int:
   )
   if total < 1:
     raise ValueError(
-      f"config.steps={config.steps} and config.epochs={config.epochs} make no "
+      f"config.steps={config.steps} and config.epochs={config.epochs} give no "
       "training step; set one of them above 0."
     )
   return total
@@ -320,14 +320,14 @@ def training_log(
 def identity(
   config: ConfigDict, dataset: Dataset, encoder_sha256: str
 ) -> dict[str, Any]:
-  """Returns what the checkpoints of a run belong to.
+  """Returns the identity of a run, which its checkpoints record.
 
-  `checkpoint.Checkpointer` compares it when a run is resumed.
+  `checkpoint.Checkpointer` compares the two when a run is resumed.
 
   Args:
     config: The config of the run.
-    dataset: Its data set. Training images are told apart by category and name,
-      so that their folder may move but not change.
+    dataset: The data set of the run. Its training images are recognised by
+      category and name, so that their folder may move but not change.
     encoder_sha256: The checksum of the encoder's file, in hex.
 
   Returns:

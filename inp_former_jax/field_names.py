@@ -1,8 +1,8 @@
-"""The config's names of what the library's errors call by argument.
+"""Replaces arguments by fields of the config in the errors of the library.
 
-The rooms are a library: their errors name an argument, such as `root`. Whoever
-runs a job with a config sets `config.data.root` instead, so the jobs put the
-name of the field in its place.
+The rooms are a library: their errors name an argument, such as `root`. Users of
+a job set a field of its config instead, here `config.data.root`, so the jobs
+put the name of the field in its place.
 """
 
 import functools
@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
-# Argument -> field of the config.
+# The field of the config for each argument.
 FIELDS = {
   "batch_size": "batch_size",
   "categories": "data.categories",
@@ -51,8 +51,8 @@ def with_field_names(text: str) -> str:
     text: An error's message, such as "`dtype`=float32 is slower".
 
   Returns:
-    The message; `dtype` has become config.model.dtype, and --config.model.dtype
-    where a value follows.
+    The message, in which `dtype` has become config.model.dtype, or
+    --config.model.dtype where a value follows.
   """
 
   def field(found: re.Match) -> str:

@@ -29,7 +29,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
   "One process per host: initialise jax.distributed. On TPU pods and under "
-  "Slurm it finds out the rest; elsewhere give the next three flags as well.",
+  "Slurm it finds the rest itself; elsewhere give the next three flags too.",
 )
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", None, "HOST:PORT of the first process."

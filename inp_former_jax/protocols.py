@@ -34,7 +34,7 @@ def train_and_evaluate(
       configs/common.py describes its fields.
     workdir: Folder for checkpoints, logs and results. A run that was stopped
       is resumed when it is started again with the same config and workdir,
-      and ends with the very parameters of an uninterrupted run.
+      and ends with exactly the parameters of an uninterrupted run.
 
   Returns:
     The metrics of the test set; none if there are no test images.
@@ -87,8 +87,8 @@ def evaluate_checkpoint(
 def _check(config: ConfigDict) -> None:
   if "protocol" not in config:
     raise ValueError(
-      "The config has no field protocol: it is not one that trains an "
-      "INP-Former. See configs/ for those that do."
+      "The config has no field `protocol`, so it is not one that trains "
+      "an INP-Former. See configs/ for those that do."
     )
   if config.protocol not in PROTOCOLS:
     raise ValueError(
@@ -137,8 +137,8 @@ def _each_category(
       result = report.read_metrics(folder, own)
     if result is None:
       raise ValueError(
-        f"{folder / report.METRICS} is of another config, or cannot be seen "
-        "by this process. All processes must share the workdir."
+        f"{folder / report.METRICS} belongs to another config, or this process "
+        "cannot read it. All processes must share the workdir."
       )
     step, categories = result
     found |= categories
@@ -159,7 +159,8 @@ def _of_category(config: ConfigDict, category: str) -> ConfigDict:
   own.data.categories = (category,)
   if own.data.layout == "demo" and not own.data.root:
     raise ValueError(
-      "The demo data set is written to the workdir, of which each category "
-      "has its own here: set --config.data.root=FOLDER, where it is written."
+      "The demo data set is written to the workdir, but with this protocol "
+      "each category has a workdir of its own. Set --config.data.root=FOLDER, "
+      "the folder to write it to."
     )
   return own

@@ -29,7 +29,7 @@ def train_and_evaluate(
     config: The config of the run; configs/common.py describes its fields.
     workdir: Folder for checkpoints, logs and results. A run that was stopped
       is resumed when it is started again with the same config and workdir,
-      and ends with the very parameters of an uninterrupted run.
+      and ends with exactly the parameters of an uninterrupted run.
 
   Returns:
     The metrics of the test set; none if there are no test images.

@@ -216,7 +216,7 @@ def test_evaluating_at_another_width_is_refused(trained):
 def test_evaluating_a_workdir_without_checkpoint_makes_nothing(
   config, tmp_path
 ):
-  with pytest.raises(checkpoint.CheckpointError, match="--mode=train"):
+  with pytest.raises(checkpoint.CheckpointError, match="Train a model there"):
     evaluate.evaluate_checkpoint(config, tmp_path / "nowhere")
   assert not (tmp_path / "nowhere").exists()
 

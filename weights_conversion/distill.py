@@ -13,7 +13,11 @@ from inp_former_jax.distill import distill
 
 
 def main(argv: list[str]) -> None:
-  """Passes the flags to the job."""
+  """Passes the flags to the job.
+
+  Args:
+    argv: The arguments that are not flags; expected to be the program alone.
+  """
   command_line.start(argv)
   command_line.call(distill, _CONFIG.value, _WORKDIR.value)
 

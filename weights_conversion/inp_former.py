@@ -16,7 +16,14 @@ from weights_conversion.official_checkpoints import to_flax, to_torch
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Runs the command line and returns the exit code."""
+  """Runs the command.
+
+  Args:
+    argv: Arguments of the command line; by default the process's.
+
+  Returns:
+    The exit code.
+  """
   parser = argparse.ArgumentParser(
     prog="python -m weights_conversion.inp_former",
     description=__doc__,

@@ -102,7 +102,7 @@ def read_architecture(
 
   Args:
     shapes: The shape of every array, by key.
-    source: The checkpoint's file, or what else the error should call it.
+    source: The checkpoint's file, named in error messages.
 
   Returns:
     The architecture.
@@ -180,7 +180,7 @@ def load_model(
 
   Args:
     arrays: The arrays of the checkpoint, by key.
-    source: The checkpoint's file, or what else the error should call it.
+    source: The checkpoint's file, named in error messages.
     dtype: Compute dtype.
 
   Returns:

@@ -93,7 +93,7 @@ def describe(path: pathlib.Path) -> Description:
 
   Returns:
     The description. The names of the arrays decide the kind of the model;
-    whether every array is there and has the right shape is not checked.
+    whether all arrays are present and have the right shapes is not checked.
 
   Raises:
     ValueError: If the file cannot be parsed.

@@ -143,8 +143,8 @@ def whole_encoder(
 
   INP-Former runs neither the mask token, nor the final norm, nor the blocks
   behind the last target block, and the bundled encoder is shipped without
-  them; but the original loads a checkpoint only if every key is there. What is
-  added does nothing: norms have scale 1, and everything else is 0, so that a
+  them; but the original loads a checkpoint only if it has every key. The added
+  arrays do nothing: norms have scale 1, and everything else is 0, so that a
   block passes its input on.
 
   Args:

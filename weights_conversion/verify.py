@@ -102,7 +102,14 @@ def _given_sizes(args: argparse.Namespace) -> Preprocessing | None:
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Prints one line per array; returns 1 if any is off or none was found."""
+  """Runs the command, which prints one line per array.
+
+  Args:
+    argv: Arguments of the command line; by default the process's.
+
+  Returns:
+    The exit code: 0 if all arrays agree, or if images were only scored; else 1.
+  """
   parser = argparse.ArgumentParser(
     prog="python -m weights_conversion.verify",
     description=__doc__,

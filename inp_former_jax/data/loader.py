@@ -50,7 +50,8 @@ def training_batches(
     seed: The seed of the order, in [0, 2**32).
     augmented: Whether an epoch contains each image with all its 22
       augmentations (few-shot training) rather than each image once.
-    sampling: What is drawn equally often, one of `sampling.SAMPLINGS`.
+    sampling: The kind of unit that is drawn equally often, one of
+      `sampling.SAMPLINGS`.
     num_workers: The number of processes that decode, each a whole batch; 0
       decodes in threads instead.
     num_threads: The number of threads that decode if num_workers is 0.

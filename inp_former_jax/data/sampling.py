@@ -1,4 +1,4 @@
-"""How often each training image is drawn, and in which order."""
+"""Decides how often each training image is drawn, and in which order."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,8 +19,8 @@ def groups(records: Sequence[Record], sampling: str) -> list[list[int]]:
 
   Args:
     records: The images to train on.
-    sampling: What is drawn equally often: every image, as in the paper
-      (UNIFORM), every category (CATEGORY), or every data set of a mixture
+    sampling: The kind of unit that is drawn equally often: an image, as in the
+      paper (UNIFORM), a category (CATEGORY), or a data set of a mixture
       (DATASET).
 
   Returns:

@@ -1,4 +1,4 @@
-"""From image files to uint8 arrays and normalised images.
+"""Turns image files into uint8 arrays, and those into normalised images.
 
 Decoding, resizing and cropping are done by Pillow on the host, exactly as
 torchvision does them for the original. EXIF orientation is ignored, as in the

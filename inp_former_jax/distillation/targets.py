@@ -30,7 +30,7 @@ class CachedTargets:
   count: int
 
   def __len__(self) -> int:
-    """Number of views."""
+    """Returns the number of views."""
     return self.count
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
@@ -150,7 +150,7 @@ def _read_progress(folder: pathlib.Path, identity: Mapping[str, Any]) -> int:
     raise CheckpointError(
       f"{folder} holds targets of other views or another teacher "
       f"({differing}). Use these values again, remove the folder, or choose "
-      "another --workdir."
+      "another workdir."
     )
   return record["done"]
 

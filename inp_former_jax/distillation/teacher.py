@@ -76,10 +76,10 @@ def prepare_targets(
   *,
   batch_size: int,
 ) -> dict[str, CachedTargets]:
-  """Computes the teacher's groups for all views, unless they are there.
+  """Computes the teacher's groups for all views, unless that has been done.
 
   Args:
-    teacher: The teacher.
+    teacher: The encoder to learn from.
     views: The views of each split, by name of the split.
     mesh: The devices over which a batch is spread.
     workdir: Folder of the run, whose folder `targets` gets the groups.

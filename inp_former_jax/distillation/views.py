@@ -31,8 +31,8 @@ class ViewSettings:
   Attributes:
     folders: Folders with images, searched to any depth. Views come equally
       often from each folder, however many images it holds.
-    shares: How often views come from each of SOURCES, in that order and on
-      any positive scale. Without folders, the share of the images is 0.
+    shares: Relative frequencies of views from each of SOURCES, in that order
+      and on any positive scale. Without folders, that of images is 0.
     size: Side of a view in pixels.
     min_area: Area of the smallest crop, as a share of the image's area.
     seed: Seed of all random choices; the same seed gives the same views.
@@ -86,7 +86,7 @@ class Views:
     ]
 
   def __len__(self) -> int:
-    """Number of views."""
+    """Returns the number of views."""
     return self._count
 
   def identity(self) -> dict[str, Any]:

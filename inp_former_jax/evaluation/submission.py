@@ -35,7 +35,7 @@ def write_predictions(
   call this function.
 
   Args:
-    model: The model.
+    model: The model that predicts them.
     records: The images, `Dataset.unlabelled`.
     reading: Settings for reading the records.
     workdir: Folder that gets `predictions/`; all processes must share it.

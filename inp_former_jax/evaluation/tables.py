@@ -1,4 +1,4 @@
-"""The metrics of an evaluation as tables that fit the terminal."""
+"""Prints the metrics of an evaluation as tables that fit the terminal."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -27,7 +27,7 @@ def print_tables(
 
   Args:
     result: The evaluation of the test set.
-    paper_rows: What the paper reports for these settings, by title.
+    paper_rows: The paper's results for these settings, by title.
     console: The terminal or file to print to.
   """
   width = console.width
@@ -40,16 +40,16 @@ def print_tables(
 def make_tables(
   result: Evaluation, paper_rows: Rows, width: int
 ) -> list[rich.table.Table]:
-  """Lays the metrics out: per category, and their means, in per cent.
+  """Lays out the metrics per category, and their means, in per cent.
 
   Args:
     result: The evaluation of the test set.
-    paper_rows: What the paper reports for these settings, by title.
-    width: The columns of the terminal.
+    paper_rows: The paper's results for these settings, by title.
+    width: Width of the terminal in characters.
 
   Returns:
-    One table if it fits, or else the image, sample and pixel metrics in as
-    few tables as fit. The caption of the last one says what was left out of
+    One table if it fits, or else the image, sample and pixel metrics in as few
+    tables as possible. The caption of the last one says what was left out of
     which metric.
   """
   kinds = [kind for kind, names in _groups(result).items() if names]
@@ -67,13 +67,13 @@ def make_tables(
 
 
 def natural_width(table: rich.table.Table) -> int:
-  """Returns the columns that a table needs so that nothing is cut."""
+  """Returns the width, in characters, that a table needs to be shown whole."""
   console = rich.console.Console(width=10_000)
   return rich.measure.Measurement.get(console, console.options, table).maximum
 
 
 def _groups(result: Evaluation) -> dict[str, list[str]]:
-  """Kind of metric -> those of its metrics that the result has."""
+  """Returns the metrics that the result has, by their kind."""
   return {
     kind: [name for name in names if name in result.columns]
     for kind, names in COLUMN_GROUPS.items()
@@ -112,7 +112,7 @@ def _table(
 def _rows(
   result: Evaluation,
 ) -> Iterator[tuple[str, str, Mapping[str, float]]]:
-  """Title, counts and metrics of each category."""
+  """Yields title, counts and metrics of each category."""
   for name, category in result.categories.items():
     mark = " *" if category.without_mask else ""
     yield name + mark, _counts(category), category.metrics
@@ -128,7 +128,7 @@ def _cells(metrics: Mapping[str, float], names: Iterable[str]) -> list[str]:
 
 
 def _notes(result: Evaluation) -> str | None:
-  """What the table leaves out, where it leaves out anything."""
+  """Returns notes on what the table leaves out, or None if nothing."""
   without = [
     f"{name} {category.without_mask} of {category.defective}"
     for name, category in result.categories.items()

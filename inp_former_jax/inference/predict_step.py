@@ -1,4 +1,4 @@
-"""The one function, for all uses, from images to anomaly maps and scores."""
+"""Builds the function from images to anomaly maps and scores, for all uses."""
 
 import dataclasses
 import functools

@@ -44,13 +44,13 @@ def prepare_workdir(workdir: str | os.PathLike, needed: int) -> pathlib.Path:
   except OSError as error:
     raise CheckpointError(
       f"The workdir {path} cannot be written ({error.strerror}). "
-      "Choose another one with --workdir, or mend its permissions."
+      "Choose another workdir, or fix its permissions."
     ) from error
   if free < needed:
     raise CheckpointError(
       f"The workdir {path} has {free / 1e6:.0f} MB free; the checkpoints and "
       f"results need {needed / 1e6:.0f} MB. Free some space, lower "
-      "config.checkpoint.keep, or choose another --workdir."
+      "`keep`, or choose another workdir."
     )
   return path
 
@@ -137,10 +137,14 @@ class Checkpointer:
       write()
     except Exception as error:  # orbax lets tensorstore's errors through
       reason = str(error).split("\n")[0][:300]
+      step = self.latest_step
+      kept = "There is no complete one yet"
+      if step is not None:
+        kept = f"The newest complete one is of step {step}"
       raise CheckpointError(
         f"A checkpoint could not be written to {self.directory} ({reason}). "
-        f"The newest complete one is of step {self.latest_step}; make room or "
-        "mend the permissions, then start the same command again."
+        f"{kept}. Free some space or fix the permissions, then start the same "
+        "run again."
       ) from error
 
   def restore(
@@ -196,7 +200,7 @@ class Checkpointer:
       reason = str(error).split("\n")[0][:300]
       raise CheckpointError(
         f"The checkpoint {self.directory / str(step)} cannot be read "
-        f"({reason}). Remove this folder to go on from the one before it."
+        f"({reason}). Remove this folder to resume from the one before it."
       ) from error
 
   def saved_identity(self, step: int) -> dict[str, Any]:
@@ -216,7 +220,8 @@ class Checkpointer:
       return self._manager.restore(step, args=args)["identity"]
     except Exception as error:
       raise CheckpointError(
-        f"{self.directory / str(step)} is not a checkpoint of this project."
+        f"{self.directory / str(step)} is not a checkpoint of this project. "
+        "Name the workdir of a training run, or of a converted checkpoint."
       ) from error
 
   def _check_identity(self, step: int, for_training: bool) -> None:
@@ -288,6 +293,5 @@ def read_identity(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
 
 def _no_checkpoint(directory: pathlib.Path) -> CheckpointError:
   return CheckpointError(
-    f"No checkpoint in {directory}. Train first: the same command with "
-    "--mode=train."
+    f"No checkpoint in {directory}. Train a model there first."
   )

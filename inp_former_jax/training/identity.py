@@ -43,7 +43,7 @@ _INP_FORMER_FIELDS = (
 
 
 class CheckpointError(RuntimeError):
-  """A checkpoint cannot be written or read, or belongs to another run."""
+  """Raised if a checkpoint cannot be used, or belongs to another run."""
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -147,5 +147,5 @@ def require_same_run(
     listing = "\n  ".join(differing)
     raise CheckpointError(
       f"The checkpoint {path} belongs to another run:\n  {listing}\n"
-      "Use these values again, or another --workdir."
+      "Set the values of the checkpoint again, or use another workdir."
     )

@@ -98,7 +98,7 @@ def start_or_resume(
 
 
 def describe_start(start: int, total_steps: int) -> str:
-  """Tells the user where a run starts.
+  """Describes for the user where a run starts.
 
   Args:
     start: The number of steps already taken.

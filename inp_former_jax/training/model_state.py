@@ -153,7 +153,7 @@ def create_model(
     num_prototypes: The number of INPs.
     use_inps: Whether the model has INPs; False is the paper's ablation.
     dtype: The compute dtype, "float32" or "bfloat16". Parameters are float32.
-    seed: Decides the initial values of all but the encoder.
+    seed: Seed of the initial values of everything but the encoder.
 
   Returns:
     The model. `split` separates the part to be trained from the encoder.

@@ -134,7 +134,7 @@ class TrainingLog:
       if not np.isfinite(line.get(name, 0.0)):
         raise FloatingPointError(
           f"The {name} is {line[name]} within the steps up to "
-          f"{self._last_step}. Start again in another --workdir, with a lower "
+          f"{self._last_step}. Start again in another workdir, with a lower "
           "`peak_learning_rate` or in float32, `dtype`=float32."
         )
     self._write(line)

@@ -1,1 +1,1 @@
-"""From an encoder's name to its weights: sources, files, naming rules."""
+"""Weights of encoders: their sources, files, checksums and naming rules."""

@@ -54,7 +54,7 @@ def verify_file(
   """Compares a file with its record, or writes the record if there is none.
 
   Args:
-    path: The file.
+    path: The file to verify.
     at: Path of the record; by default `record_path(path)`.
 
   Returns:

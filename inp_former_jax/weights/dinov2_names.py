@@ -118,7 +118,7 @@ FINAL_NORM = (
 NEVER_RUN = {
   p.facebookresearch for p in EMBEDDING + FINAL_NORM if p.target is None
 }
-# From our array to the foreign one, where the two differ.
+# Functions from our array to the foreign one, where the two differ.
 WAY_BACK: dict[Transform, Transform] = {
   transpose: transpose,
   patch_kernel: patch_convolution,
@@ -144,7 +144,7 @@ def read_naming(keys: Iterable[str], source: object = "The file") -> Naming:
 
   Args:
     keys: Names of the arrays.
-    source: The encoder's file, or what else the error should call it.
+    source: The encoder's file, named in error messages.
 
   Returns:
     The naming scheme. A single name that only one scheme has decides.
@@ -192,7 +192,7 @@ class EncoderSizes:
     return find_name(self.width, self.depth, self.num_registers)
 
   def __str__(self) -> str:
-    """The encoder's name and sizes, on one line."""
+    """Returns the encoder's name and sizes, on one line."""
     return (
       f"{self.name or 'DINOv2 encoder of another size'} (width {self.width}, "
       f"{self.depth} blocks, {self.num_registers} registers)"

@@ -33,7 +33,7 @@ def rules_for(
     keys: Names of the arrays in the file.
     num_blocks: Number of blocks of the model; later blocks of the file are
       ignored.
-    source: The file, or what else the error should call it.
+    source: The file, named in error messages.
 
   Returns:
     Rules that lead to the state of a `VisionTransformer`.
@@ -109,7 +109,7 @@ def facebookresearch_arrays(
   Args:
     arrays: The arrays of an encoder by name, in either naming scheme and of
       any width and depth.
-    source: The encoder's file, or what else the error should call it.
+    source: The encoder's file, named in error messages.
 
   Returns:
     The float32 arrays by their names in facebookresearch/dinov2, including

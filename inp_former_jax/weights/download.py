@@ -24,7 +24,7 @@ class DownloadError(OSError):
 def download_file(
   url: str, target: pathlib.Path, *, sha256: str | None = None
 ) -> checksums.FileRecord:
-  """Downloads a file, or verifies the one that is there already.
+  """Downloads a file, or verifies the one that already exists.
 
   The file appears under its name only when it is whole and verified, with its
   record beside it. If several processes ask for it at once, one of them
@@ -42,7 +42,7 @@ def download_file(
   Raises:
     DownloadError: If the file cannot be downloaded, or its checksum is not
       the expected one.
-    ChangedFileError: If the file that was there differs from its record.
+    ChangedFileError: If the existing file differs from its record.
   """
   target.parent.mkdir(parents=True, exist_ok=True)
   with _locked(target):
@@ -104,7 +104,7 @@ def _fetch(url: str, target: pathlib.Path, sha256: str | None) -> None:
   downloads = pooch.Pooch(
     path=target.parent,
     base_url="",
-    # pooch documents None, for no check; its annotation lacks it.
+    # pooch's documentation allows None, for no check; its annotation does not.
     # pyrefly: ignore[bad-assignment]
     registry={target.name: sha256},
     urls={target.name: url},
@@ -147,7 +147,7 @@ def _explain(error: OSError | ValueError) -> str:
       f"the transfer broke off ({reason}). Try again: it starts from the "
       "first byte."
     )
-  if isinstance(error, ValueError):  # pooch's, for a wrong checksum
+  if isinstance(error, ValueError):  # from pooch, for a wrong checksum
     return (
       f"{reason}. Try again; if this error comes back, there is another file "
       "at this address now."

@@ -62,7 +62,7 @@ def patch_convolution(x: np.ndarray) -> np.ndarray:
 
 
 def add_batch_axis(x: np.ndarray) -> np.ndarray:
-  """Adds a batch axis to (M, C), unless it is there: returns (1, M, C)."""
+  """Adds a batch axis to (M, C), unless it has one: returns (1, M, C)."""
   return x if x.ndim == 3 else x[None]
 
 
@@ -84,7 +84,7 @@ def convert(
     arrays: The arrays of the checkpoint, by key.
     rules: The rule table; exactly one rule must match each key.
     expected: The shape of every array of the model, by path.
-    source: The checkpoint's file, or what else the error should call it.
+    source: The checkpoint's file, named in error messages.
     remedy: Advice on what to do about a mismatch, for the error.
 
   Returns:
@@ -144,7 +144,7 @@ def convert_state(
     arrays: The arrays of the checkpoint, by key.
     rules: The rule table; exactly one rule must match each key.
     abstract_state: State of the module; only its shapes are used.
-    source: The checkpoint's file, or what else the error should call it.
+    source: The checkpoint's file, named in error messages.
 
   Returns:
     The state, of numpy float32 arrays.

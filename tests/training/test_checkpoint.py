@@ -95,7 +95,7 @@ def test_another_batch_size_is_refused_for_training_only(saved):
 
 def test_no_checkpoint_says_what_to_do(tmp_path):
   checkpointer = checkpoint.Checkpointer(tmp_path, IDENTITY)
-  with pytest.raises(checkpoint.CheckpointError, match="--mode=train"):
+  with pytest.raises(checkpoint.CheckpointError, match="Train a model there"):
     checkpointer.restore_trainable({})
 
 
@@ -122,10 +122,25 @@ def test_failed_save_names_the_last_sound_step(saved, monkeypatch):
   assert checkpointer.latest_step == 7
 
 
+def test_failed_first_save_says_that_there_is_no_checkpoint(
+  tmp_path, monkeypatch
+):
+  checkpointer = checkpoint.Checkpointer(tmp_path, IDENTITY)
+
+  def full(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(checkpointer._manager, "save", full)
+  with pytest.raises(checkpoint.CheckpointError, match="There is no complete"):
+    checkpointer.save(1, {}, {}, {})
+
+
 def test_full_workdir_is_refused_before_training(tmp_path, monkeypatch):
   usage = checkpoint.shutil.disk_usage(tmp_path)._replace(free=1_000_000)
   monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage)
-  with pytest.raises(checkpoint.CheckpointError, match="1 MB free.*20 MB"):
+  with pytest.raises(
+    checkpoint.CheckpointError, match="1 MB free.*20 MB.*`keep`"
+  ):
     checkpoint.prepare_workdir(tmp_path, needed=20_000_000)
 
 

@@ -168,7 +168,7 @@ def _loose_fibres(
     rng: The generator that draws the fibres.
     dx: The x distance of each pixel from the centre of the hole, (H, W).
     dy: The y distance of each pixel from the centre of the hole, (H, W).
-    depth: How far inside the hole each pixel lies, (H, W).
+    depth: Depth of each pixel inside the hole, (H, W).
 
   Returns:
     The coverage of the fibres, (H, W).

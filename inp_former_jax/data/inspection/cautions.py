@@ -1,6 +1,6 @@
 """Says what training makes of sound images: rotated, squashed or cropped ones.
 
-None of it is a problem of the data set. Arguments are named in backticks; the
+None of this is a problem of the data set. Arguments are named in backticks; the
 command replaces them by flags.
 """
 
@@ -22,7 +22,7 @@ def find_cautions(
   """Says what becomes of the images when they are resized and cropped.
 
   Args:
-    inspection: What was found in the data set.
+    inspection: Findings of the inspection of the data set.
     preprocessing: The sizes that the images are resized and cropped to.
 
   Returns:

@@ -38,10 +38,10 @@ Track = Callable[[Iterable[_Item], float, str], Iterable[_Item]]
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-  """Something to fix.
+  """A problem of a data set, which should be fixed.
 
   Attributes:
-    kind: One of PROBLEMS.
+    kind: Kind of the problem, one of PROBLEMS.
     text: The file, relative to the root, and what was found.
   """
 
@@ -51,7 +51,7 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-  """What the inspection of a data set found.
+  """Findings of the inspection of a data set.
 
   Attributes:
     dataset: The data set that was inspected.
@@ -74,7 +74,7 @@ class Inspection:
 
 @dataclasses.dataclass
 class _Finding:
-  """What was found in one record; `size` is None for an unreadable image."""
+  """Findings in one record; `size` is None if the image cannot be read."""
 
   record: Record
   num_bytes: int = 0
@@ -107,7 +107,7 @@ def inspect_dataset(
       their number and a word for the work, and yields the results.
 
   Returns:
-    What was found.
+    The findings.
   """
   records = (
     dataset.train + dataset.validation + dataset.test + dataset.unlabelled

@@ -15,7 +15,7 @@ class Published:
   """A public data set and its number of images.
 
   Attributes:
-    name: The name its makers give it.
+    name: The name that its makers give it.
     counts: Name of a part, e.g. "train" -> its number of images.
     categories: The names of its categories.
   """

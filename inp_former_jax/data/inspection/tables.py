@@ -42,7 +42,7 @@ def print_inspection(
   """Prints the tables, then remarks and every problem.
 
   Args:
-    inspection: What was found.
+    inspection: Findings of the inspection.
     console: The console to print to. Its width is kept, except by the names of
       files, which are never broken.
     cautions: Further remarks, a paragraph each.
@@ -79,11 +79,11 @@ def tables_of_categories(
   """Makes a table of the number of images by category, and of their sum.
 
   Args:
-    inspection: What was found.
-    width: The number of characters a table may be wide.
+    inspection: Findings of the inspection.
+    width: Largest width of a table in characters.
 
   Returns:
-    One table; several with some of the columns each, if all do not fit.
+    One table, or several with some of the columns each if not all fit.
   """
   names, columns = _columns_of_categories(inspection)
   name_width = _name_width(names, width)
@@ -156,7 +156,7 @@ def table_of_kinds(dataset: Dataset, width: int) -> rich.table.Table:
 
   Args:
     dataset: The data set.
-    width: The number of characters the table may be wide.
+    width: Largest width of the table in characters.
 
   Returns:
     A table with a row for each category that has defective images.

@@ -8,7 +8,7 @@ from inp_former_jax.data.layouts import btad, realiad, split_file, visa
 from inp_former_jax.data.layouts.folder import NAMES
 from inp_former_jax.data.layouts.tree import absolute, images_of, subfolders
 
-_CATEGORIES = 8  # at most so many folders of a root are checked
+_CATEGORIES = 8  # number of folders of a root that are checked
 
 # A telltale path -> the layouts that have it, the likeliest first. The first
 # table holds for the root, the second for the folder of a category, which may
@@ -72,7 +72,7 @@ def _relative(path: pathlib.Path, root: pathlib.Path) -> str:
 
 
 def describe_other(root: str | os.PathLike, layout: str) -> str:
-  """Says which layout a folder has that could not be read in the one given.
+  """Says which layout a folder has, if it could not be read in another one.
 
   Args:
     root: The folder of the data set.

@@ -32,11 +32,11 @@ def read_layout(
   categories: Sequence[str] = (),
   **options: str,
 ) -> Dataset:
-  """Reads a data set.
+  """Reads a data set in any of the layouts.
 
   Args:
-    layout: The name of its layout, a key of LAYOUTS.
-    root: The folder of the data set, as its makers lay it out.
+    layout: The name of the layout, a key of LAYOUTS.
+    root: The folder of the data set, laid out as its makers publish it.
     categories: Names of the categories to read, in this order; all if empty.
     **options: The options `images` and `jsons` of `read_realiad`; the other
       layouts ignore them.
