@@ -1,0 +1,206 @@
+"""The documents stay true: their commands run, their names and links exist."""
+
+import functools
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+from ml_collections import ConfigDict
+
+from inp_former_jax import config_files
+from tests.conftest import ROOT
+from tests.documentation_blocks import (
+  BY_CI,
+  DOCUMENTS,
+  LANGUAGES,
+  Block,
+  Command,
+  blocks_of,
+  code_spans,
+  commands_of,
+  links_of,
+  name_of,
+)
+from tests.documentation_sandbox import Sandbox
+from tests.test_house import COMMANDS, sources
+
+EXAMPLE = ROOT / "examples" / "custom_training.py"
+TO_RUN = {
+  document: [
+    block
+    for block in blocks_of(document)
+    if block.language in ("sh", "python") and not block.mark
+  ]
+  for document in DOCUMENTS
+}
+# Not fields: config.json is a file of a workdir.
+NOT_FIELDS = {"json"}
+
+every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+
+
+@functools.cache
+def load(spec: str) -> ConfigDict:
+  return config_files.load_config(spec)
+
+
+def code_of(document) -> list[Command]:
+  """The commands of the blocks, marked or not, and the code in the prose."""
+  return commands_of(document) + code_spans(document)
+
+
+def is_field(config: ConfigDict, name: str) -> bool:
+  value = config
+  for key in name.split("."):
+    if not isinstance(value, ConfigDict) or key not in value:
+      return False
+    value = value[key]
+  return True
+
+
+def module_of(command: Command) -> str | None:
+  found = re.search(r"\bpython -m ([\w.]+)", command.text)
+  if found and f"{found[1]}.__main__" in COMMANDS:
+    return f"{found[1]}.__main__"
+  return found and found[1]
+
+
+@every_document
+def test_every_block_is_marked_or_can_be_run(document):
+  for block in blocks_of(document):
+    assert block.language in LANGUAGES, block.place
+    if block.mark == BY_CI:
+      check_run_by_ci(block)
+    elif block.language == "sh":
+      commands = block.commands()
+      assert commands, f"{block.place} holds no command"
+      for command in commands:
+        runs = command.text.startswith("python ") or command.is_skipped()
+        assert block.mark or runs, (
+          f"{command.place}: no test runs {command.text!r}. Say above the "
+          "block what it needs: <!-- needs: ... -->"
+        )
+    elif block.language == "python":
+      compile(block.text, block.place, "exec")
+
+
+def check_run_by_ci(block: Block) -> None:
+  script = (ROOT / ".ci" / "run").read_text()
+  for command in block.commands():
+    start = " ".join(command.text.split()[:2])
+    assert re.search(rf"^{start}(?=\s|$)", script, re.MULTILINE), (
+      f"{command.place}: .ci/run does not run {start!r}"
+    )
+
+
+@every_document
+def test_modules_scripts_and_make_targets_exist(document):
+  targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+  for command in code_of(document):
+    module = module_of(command)
+    if module and module.startswith(("inp_former_jax", "weights_conversion")):
+      assert module in COMMANDS, f"{command.place}: {module} is no command"
+    elif module:
+      assert importlib.util.find_spec(module), f"{command.place}: {module}"
+    for script in re.findall(r"\bpython ([\w/]+\.py)\b", command.text):
+      assert (ROOT / script).is_file(), f"{command.place}: {script}"
+    if command.text.startswith("make "):
+      words = [word for word in command.text.split()[1:] if "=" not in word]
+      assert set(words) <= set(targets), f"{command.place}: {command.text}"
+
+
+@every_document
+def test_flags_are_defined_by_the_command(document):
+  for command in code_of(document):
+    module = module_of(command)
+    # In prose a flag is often named without its command.
+    modules = [module] if module in COMMANDS else sorted(COMMANDS)
+    defined = "".join(with_shared_flags(module) for module in modules)
+    for flag in re.findall(r"(?:^|\s)--(\w+)(?=[\s=]|$)", command.text):
+      assert re.search(rf'"(--)?{flag}"', defined), (
+        f"{command.place}: --{flag} is no flag of {module or 'any command'}"
+      )
+
+
+@functools.cache
+def with_shared_flags(module: str) -> str:
+  """The source of a command, and that of the flags that commands share."""
+  text = sources()[module].read_text()
+  if "command_line" in text:
+    text += sources()["inp_former_jax.command_line"].read_text()
+  return text
+
+
+@every_document
+def test_configs_can_be_loaded(document):
+  for command in code_of(document):
+    if command.config():
+      load(command.config())
+
+
+@every_document
+def test_config_fields_exist(document):
+  for command in code_of(document):
+    config = load(command.config() or "common")
+    fields = re.findall(r"(?<![\w./])config\.([a-z][\w.]*)", command.text)
+    for field in fields:
+      assert field in NOT_FIELDS or is_field(config, field), (
+        f"{command.place}: {command.config() or 'common'} has no field {field}"
+      )
+
+
+@every_document
+def test_linked_files_exist(document):
+  for target in links_of(document):
+    assert (document.parent / target).exists(), (
+      f"{name_of(document)} links to {target}, which does not exist"
+    )
+
+
+def test_the_documents_are_read_as_expected():
+  """None of the tests above passes for want of something to check."""
+  readme = ROOT / "README.md"
+  modules = {module_of(command) for command in code_of(readme)}
+  assert "inp_former_jax.main" in modules
+  assert "weights_conversion.verify" in modules
+  assert "docs/datasets.md" in links_of(readme)
+  assert sum(len(blocks) for blocks in TO_RUN.values()) > 12
+  assert is_field(load("common"), "evaluation.max_fpr")
+  assert not is_field(load("common"), "evaluation.max_fp")
+
+
+def test_readme_is_short():
+  assert len((ROOT / "README.md").read_text().splitlines()) <= 180
+
+
+def test_example_is_short():
+  assert len(EXAMPLE.read_text().splitlines()) <= 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "document", [document for document in TO_RUN if TO_RUN[document]], ids=name_of
+)
+def test_commands_run(document, tmp_path):
+  sandbox = Sandbox(tmp_path)
+  sandbox.prepare(name_of(document))
+  for block in TO_RUN[document]:
+    sandbox.run_block(block)
+  if sandbox.failures:
+    pytest.fail("\n\n".join(sandbox.failures), pytrace=False)
+
+
+@pytest.mark.slow
+def test_example_trains_a_model_that_finds_defects(tmp_path):
+  run = subprocess.run(
+    [sys.executable, EXAMPLE],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    timeout=900,
+  )
+  assert run.returncode == 0, run.stdout + run.stderr
+  found = re.search(r"'image_auroc': (?:\w+\.\w+\()?([\d.]+)", run.stdout)
+  assert found and 0.7 < float(found[1]) <= 1, run.stdout
