@@ -7,7 +7,7 @@
     model = inp.load_model("workdir/demo")
 
 Whole runs:
-  load_config          a config by name, path, or from a workdir
+  load_config          a config by name, path, or of a workdir; or ConfigError
   train_and_evaluate   a config and a workdir -> a trained model, its metrics
   evaluate_checkpoint  the metrics of the newest checkpoint of a workdir
   load_model           a workdir -> a TrainedModel, which scores images
@@ -29,7 +29,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-  from inp_former_jax.config_files import load_config
+  from inp_former_jax.config_files import ConfigError, load_config
   from inp_former_jax.data.layouts.registry import read_layout
   from inp_former_jax.data.transforms import (
     Preprocessing,
@@ -53,6 +53,7 @@ __version__ = "0.1.0"
 
 # The module of each name; module:name where it has another name there.
 _EXPORTS = {
+  "ConfigError": "config_files",
   "ENCODERS": "weights.encoders",
   "INPFormer": "models.inp_former",
   "Preprocessing": "data.transforms",
@@ -75,6 +76,7 @@ _EXPORTS = {
   "warm_cosine": "training.optimizer",
 }
 __all__ = [
+  "ConfigError",
   "ENCODERS",
   "INPFormer",
   "Preprocessing",

@@ -49,7 +49,7 @@ class Speed:
   compile_seconds: float
 
 
-@naming_fields
+@naming_fields()
 def measure(
   config: ConfigDict,
   encoders: Sequence[str],
@@ -216,4 +216,4 @@ if __name__ == "__main__":
   _SECONDS = flags.DEFINE_float(
     "seconds", 3.0, "Seconds that a measurement takes at least."
   )
-  command_line.run(main)
+  command_line.run(main, example="demo")

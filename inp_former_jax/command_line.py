@@ -81,71 +81,87 @@ def call(function: Callable, *arguments) -> None:
     sys.exit(f"error: {error}\n(--verbosity=1 shows where.)")
 
 
-def run(main: Callable[[list[str]], None]) -> None:
+def run(
+  main: Callable[[list[str]], None],
+  *,
+  example: str = "folder",
+  uses_records: bool = True,
+) -> None:
   """Parses the flags and calls `main`.
 
-  A config that cannot be loaded and a field that does not exist are reported
-  in a line.
+  A config that is missing or cannot be loaded, and a field that does not exist,
+  are reported in a line.
 
   Args:
     main: The function to call with the arguments that are not flags.
+    example: The name of a config of this command, for the error.
+    uses_records: Whether a workdir's `config.json` takes the place of a missing
+      config.
   """
-  app.run(main, flags_parser=_parse_flags)
+
+  def parse(argv: list[str]) -> list[str]:
+    argv = _with_config(argv, example, uses_records)
+    return _parse_flags(argv)
+
+  app.run(main, flags_parser=parse)
+
+
+def _with_config(
+  argv: list[str], example: str, uses_records: bool
+) -> list[str]:
+  """Adds the config of the workdir where no other one is given."""
+  given = flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
+  if any(re.fullmatch(r"--?(help\w*|\?|h)(=.*)?", flag) for flag in given):
+    return argv
+  workdir = _value_of("workdir", given)
+  if not workdir and flags.FLAGS["workdir"].default is None:
+    sys.exit(
+      "error: --workdir is missing: name a folder for the results, e.g. "
+      "--workdir=workdir/parts. --help shows all flags."
+    )
+  if _value_of("config", given) is not None:
+    return argv
+  path = pathlib.Path(workdir or "").expanduser() / config_files.RECORDED
+  if workdir and uses_records and path.is_file():
+    # Before all overrides of its fields.
+    return [argv[0], f"--config={path}", *argv[1:]]
+  where = ""
+  if workdir and uses_records:
+    where = f" ({workdir} holds no {config_files.RECORDED})"
+  sys.exit(
+    f"error: --config is missing{where}: name one of "
+    f"{', '.join(config_files.config_names())}, e.g. --config={example}. "
+    "--help shows all flags."
+  )
+
+
+def _value_of(flag: str, given: Sequence[str]) -> str | None:
+  """Returns the last value of --flag=VALUE or --flag VALUE, if there is one."""
+  value = None
+  for argument, following in zip(given, [*given[1:], ""], strict=True):
+    found = re.fullmatch(rf"--?{flag}(=(.*))?", argument, re.DOTALL)
+    if found:
+      value = found[2] if found[1] else following
+  return value
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-  argv = _with_recorded_config(argv)
   try:
-    rest = app.parse_flags_with_usage(argv)
-  except config_files.ConfigError as error:
-    sys.exit(f"error: {error}")
-  except AttributeError as error:
-    # ml_collections' error is a KeyError's repr inside an AttributeError.
-    cause = error.args[0]
-    if not isinstance(cause, KeyError):
+    return app.parse_flags_with_usage(argv)
+  except (config_files.ConfigError, AttributeError, KeyError) as error:
+    if _value_of("verbosity", argv[1:]) not in (None, "0", "-1", "-2", "-3"):
       raise
-    lines = str(cause.args[0]).splitlines()
-    sys.exit(
-      f"error: the config has no field {lines[0]}. " + " ".join(lines[1:])
-    )
-  _require_flags()
-  return rest
+    sys.exit(f"error: {_config_error(error)}")
 
 
-def _with_recorded_config(argv: list[str]) -> list[str]:
-  """Adds the config that the workdir holds, if no other one is given."""
-  if _value_of("config", argv) is not None:
-    return argv
-  workdir = _value_of("workdir", argv)
-  path = pathlib.Path(workdir or "").expanduser() / config_files.RECORDED
-  if not workdir or not path.is_file():
-    return argv
-  # Before all overrides of its fields.
-  return [argv[0], f"--config={path}", *argv[1:]]
-
-
-def _value_of(flag: str, argv: Sequence[str]) -> str | None:
-  """Returns the value of --flag=VALUE or --flag VALUE; None if not given."""
-  for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
-    found = re.fullmatch(rf"--?{flag}(=(.*))?", argument, re.DOTALL)
-    if found:
-      return found[2] if found[1] else following
-  return None
-
-
-def _require_flags() -> None:
-  defined = flags.FLAGS
-  if "workdir" in defined and defined["workdir"].default is None:
-    if not defined["workdir"].value:
-      sys.exit(
-        "error: --workdir is missing: name a folder for the results, e.g. "
-        "--workdir=workdir/parts. --help shows all flags."
-      )
-  if defined["config"].value is None:
-    given = defined["workdir"].value if "workdir" in defined else None
-    where = f" ({given} holds no {config_files.RECORDED})" if given else ""
-    sys.exit(
-      f"error: --config is missing{where}: name one of "
-      f"{', '.join(config_files.config_names())}, e.g. --config=folder. "
-      "--help shows all flags."
-    )
+def _config_error(error: Exception) -> str:
+  """Puts what ml_collections raises for a field in a line."""
+  if isinstance(error, config_files.ConfigError):
+    return str(error)
+  # An AttributeError may hold a KeyError.
+  cause = error.args[0] if error.args else error
+  lines = str(cause.args[0] if isinstance(cause, KeyError) else cause)
+  first, *rest = lines.splitlines() or [""]
+  if isinstance(cause, KeyError) and re.fullmatch(r"'[\w.]+'", first):
+    return f"the config has no field {first}. " + " ".join(rest)
+  return f"the config cannot be changed so: {first}"

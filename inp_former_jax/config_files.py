@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 import pathlib
+import sys
 import types
 from typing import Any
 
@@ -22,19 +23,24 @@ from inp_former_jax.atomic import replacing
 RECORDED = "config.json"  # in a workdir: the config that it was trained with
 _PACKAGE = "inp_former_jax.configs"
 _NOT_LEAVES = ("__init__", "common", "options")
+_NOT_INSTALLED = (
+  "The configs are not installed with the package: run `pip install -e .` in "
+  "the project's folder."
+)
+_KEYWORDS = ("random", "original")  # sources of weights that are not files
 
 
 class ConfigError(Exception):
   """Raised if a config cannot be found, or its options cannot be applied."""
 
 
-def load_config(spec: str) -> ConfigDict:
-  """Loads a config by its name or from a file.
+def load_config(spec: str | os.PathLike) -> ConfigDict:
+  """Loads a config.
 
   Args:
-    spec: The name of a config, such as "mvtec", or a path that ends in `.py`,
-      either of which may be followed by options, as in
-      "mvtec:few_shot,shots=2"; or the path of the `config.json` of a workdir.
+    spec: The name of a config, such as "mvtec", or the path of a file that ends
+      in `.py`; either may be followed by options, as in
+      "mvtec:few_shot,shots=2". Or the folder of a run, or its `config.json`.
 
   Returns:
     The config. Its fields can be set, but none can be added.
@@ -42,9 +48,18 @@ def load_config(spec: str) -> ConfigDict:
   Raises:
     ConfigError: If there is no such config, or it does not have the options.
   """
+  spec = str(spec)
+  path = pathlib.Path(spec).expanduser()
+  if path.suffix == ".json":
+    return read_recorded(path)
+  if (path / RECORDED).is_file() and spec not in config_names():
+    return read_recorded(path / RECORDED)
   name, colon, options = spec.partition(":")
   if name.endswith(".json"):
-    return read_recorded(pathlib.Path(name))
+    raise ConfigError(
+      f"{name} is the record of a run and takes no options; {options!r} was "
+      "given after the colon."
+    )
   get_config = _load_module(name).get_config
   if colon and not inspect.signature(get_config).parameters:
     raise ConfigError(
@@ -65,108 +80,143 @@ def config_names() -> list[str]:
 
 
 def _load_module(name: str) -> types.ModuleType:
-  """Loads a config's module: the user's file, or else one of the package."""
+  """Imports a config's module: the user's file, or else one of the package."""
   path = pathlib.Path(name).expanduser()
-  if path.suffix == ".py" and path.is_file():
-    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    assert spec is not None and spec.loader is not None  # a .py file has one
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-  else:
-    module = importlib.import_module(f"{_PACKAGE}.{_installed_name(path)}")
+  try:
+    if path.suffix == ".py" and path.is_file():
+      module = _load_file(path)
+    else:
+      module = importlib.import_module(f"{_PACKAGE}.{_installed_name(path)}")
+  except ModuleNotFoundError as error:
+    if error.name != _PACKAGE:
+      raise
+    raise ConfigError(_NOT_INSTALLED) from error
   if not hasattr(module, "get_config"):
     raise ConfigError(f"The config {name} defines no function get_config().")
   return module
 
 
+def _load_file(path: pathlib.Path) -> types.ModuleType:
+  spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+  assert spec is not None and spec.loader is not None  # a .py file has one
+  module = importlib.util.module_from_spec(spec)
+  # Dataclasses look their module up there.
+  sys.modules[spec.name] = module
+  spec.loader.exec_module(module)
+  return module
+
+
 def _installed_name(path: pathlib.Path) -> str:
-  """Finds the module for "mvtec", or for a configs/mvtec.py that is absent."""
+  """Returns the module of "mvtec", or of a missing "configs/mvtec.py"."""
   is_path = path.suffix == ".py" or path.parent != pathlib.Path()
   name = path.stem if is_path else path.name
-  known = path.parent.as_posix() in (".", "configs")
-  if (
-    known
-    and name != "__init__"
-    and (_installed_folder() / f"{name}.py").is_file()
-  ):
+  installed = _installed_folder() / f"{name}.py"
+  folder = path.parent.as_posix()
+  if name != "__init__" and folder in (".", "configs") and installed.is_file():
     return name
+  names = ", ".join(config_names())
   if is_path:
+    found = (
+      "does not end in .py"
+      if path.exists()
+      else f"does not exist (in {pathlib.Path.cwd()})"
+    )
     raise ConfigError(
-      f"The config file {path} does not exist (in {pathlib.Path.cwd()}). "
-      f"Instead of a path, a name can be given: {', '.join(config_names())}."
+      f"The config file {path} {found}. Instead of a path, a name can be "
+      f"given: {names}."
     )
   nearest = difflib.get_close_matches(name, config_names(), n=1)
   hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
   raise ConfigError(
-    f"There is no config named {name!r}.{hint} The names are "
-    f"{', '.join(config_names())}; or give the path of a file that ends in .py."
+    f"There is no config named {name!r}.{hint} The names are {names}; or give "
+    "the path of a file that ends in .py."
   )
 
 
 def _installed_folder() -> pathlib.Path:
   spec = importlib.util.find_spec(_PACKAGE)
   if spec is None or not spec.submodule_search_locations:
-    raise ConfigError(
-      "The configs are not installed with the package: run "
-      "`pip install -e .` in the project's folder."
-    )
+    raise ConfigError(_NOT_INSTALLED)
   return pathlib.Path(spec.submodule_search_locations[0])
+
+
+def with_absolute_paths(config: ConfigDict) -> ConfigDict:
+  """Makes the relative paths of a config absolute.
+
+  A workdir records its config, and is used from other folders later.
+
+  Args:
+    config: The config of a run; it is not changed.
+
+  Returns:
+    A copy in which paths where something is are absolute.
+  """
+  config = config.copy_and_resolve_references()
+  config.data.root = _absolute(config.data.root)
+  config.data.tfds_dir = _absolute(config.data.tfds_dir)
+  config.data.sources = tuple(
+    (*source[:1], *map(_absolute, source[1:2]), *source[2:])
+    for source in config.data.sources
+  )
+  if config.model.encoder_weights not in _KEYWORDS:
+    config.model.encoder_weights = _absolute(config.model.encoder_weights)
+  if config.protocol == "zero_shot":
+    config.zero_shot_checkpoint = _absolute(config.zero_shot_checkpoint)
+  return config
+
+
+def _absolute(path: Any) -> Any:
+  """Makes a path absolute if something is there; leaves the rest to errors."""
+  if not path or not isinstance(path, str | os.PathLike):
+    return path
+  expanded = pathlib.Path(path).expanduser()
+  return str(expanded.absolute()) if expanded.exists() else path
 
 
 def write_recorded(config: ConfigDict, workdir: pathlib.Path) -> None:
   """Writes `config.json`, by which the workdir can be used without a config.
 
   Args:
-    config: The config of the run. Relative paths in it are made absolute, so
-      that the workdir can be used from any folder.
-    workdir: Folder of the run.
+    config: The config of the run.
+    workdir: The folder of the run.
   """
-  fields = config.to_dict()
-  for section, name in (
-    (fields, "zero_shot_checkpoint"),
-    (fields["model"], "encoder_weights"),
-    (fields["data"], "root"),
-    (fields["data"], "tfds_dir"),
-  ):
-    section[name] = _absolute(section[name])
-  fields["data"]["sources"] = [
-    [layout, _absolute(root), *categories]
-    for layout, root, *categories in fields["data"]["sources"]
-  ]
+  text = json.dumps(config.to_dict(), indent=2) + "\n"
   with replacing(workdir / RECORDED) as path:
-    path.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-
-
-def _absolute(path: str | os.PathLike) -> str:
-  """Makes the path of an existing file or folder absolute."""
-  expanded = pathlib.Path(path).expanduser()
-  return str(expanded.absolute() if path and expanded.exists() else path)
+    path.write_text(text, encoding="utf-8")
 
 
 def read_recorded(path: pathlib.Path) -> ConfigDict:
-  """Reads the config that `write_recorded` wrote.
+  """Reads what `write_recorded` wrote.
 
   Args:
     path: The file `config.json` of a workdir.
 
   Returns:
-    The config that the workdir was trained with.
+    The config that the workdir was trained with. Fields that came later have
+    their defaults.
 
   Raises:
     ConfigError: If the file does not exist, or does not hold a config.
   """
   try:
     fields = json.loads(path.read_text(encoding="utf-8"))
-    return ConfigDict(_with_tuples(fields)).lock()
   except FileNotFoundError as error:
     raise ConfigError(
       f"There is no {path}: nothing has been trained in this workdir yet, or "
       "by an earlier version. Give --config."
     ) from error
-  except (ValueError, TypeError, OSError) as error:
+  except (ValueError, OSError) as error:
     raise ConfigError(
       f"{path} does not hold a config ({error}). Give --config."
     ) from error
+  if not isinstance(fields, dict) or "protocol" not in fields:
+    raise ConfigError(f"{path} does not hold a config. Give --config.")
+  config = _load_module("common").get_config()
+  try:
+    config.update(_with_tuples(fields))
+  except TypeError as error:
+    raise ConfigError(f"{path} does not hold a config ({error}).") from error
+  return config.lock()
 
 
 def _with_tuples(value: Any) -> Any:

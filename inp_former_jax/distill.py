@@ -47,7 +47,12 @@ from inp_former_jax.distillation.views import (
   Views,
   ViewSettings,
 )
-from inp_former_jax.field_names import naming_fields
+from inp_former_jax.field_names import (
+  DISTILLATION_FIELDS,
+  STUDENT_FIELDS,
+  TEACHER_FIELDS,
+  naming_fields,
+)
 from inp_former_jax.models import vit
 from inp_former_jax.training import checkpoint, loop
 from inp_former_jax.training.model_state import DTYPES
@@ -63,7 +68,7 @@ from inp_former_jax.weights.encoders import get_encoder
 INITIAL = ("teacher", "random")
 
 
-@naming_fields
+@naming_fields(DISTILLATION_FIELDS)
 def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
   """Distils an encoder, resuming the run if it was interrupted.
 
@@ -93,7 +98,8 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
   views = {
     split: Views(settings, split, config.views[split]) for split in SPLITS
   }
-  teacher = load_teacher(config.teacher.encoder, config.teacher.weights)
+  with naming_fields(TEACHER_FIELDS):
+    teacher = load_teacher(config.teacher.encoder, config.teacher.weights)
   targets = prepare_targets(
     teacher, views, mesh, workdir, batch_size=config.batch_size
   )
@@ -189,6 +195,11 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
 
 
 def _check(config: ConfigDict) -> None:
+  if "views" not in config:
+    raise ValueError(
+      "The config has no field views: it is not one that distils an encoder. "
+      "Use --config=distill, or a config like it."
+    )
   if jax.process_count() > 1:
     raise ValueError("Distillation runs in one process, on all its devices.")
   size = config.views.size
@@ -219,7 +230,8 @@ def _view_settings(config: ConfigDict) -> ViewSettings:
 
 
 def _build(config: ConfigDict, teacher_width: int) -> Student:
-  spec = get_encoder(config.student.encoder)
+  with naming_fields(STUDENT_FIELDS):
+    spec = get_encoder(config.student.encoder)
   rngs = nnx.Rngs(config.seed)
   encoder = vit.VisionTransformer(
     spec.variant,
@@ -248,9 +260,10 @@ def _initialise(
     )
   elif config.student.initial != "random":
     abstract = jax.eval_shape(lambda: nnx.state(student.encoder))
-    weights = pretrained.load_weights(
-      config.student.encoder, config.student.initial, abstract
-    )
+    with naming_fields(STUDENT_FIELDS):
+      weights = pretrained.load_weights(
+        config.student.encoder, config.student.initial, abstract
+      )
     nnx.update(student.encoder, jax.tree.map(jnp.asarray, weights.state))
   student.fit_heads(images, standardise(groups, *statistics))
 

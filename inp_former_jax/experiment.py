@@ -21,6 +21,7 @@ from inp_former_jax.data.layouts import registry
 from inp_former_jax.data.records import Dataset
 from inp_former_jax.data.tfds.source import read_tfds
 from inp_former_jax.data.transforms import Preprocessing
+from inp_former_jax.field_names import SOURCE_FIELDS, naming_fields
 from inp_former_jax.inference.record_batches import Reading
 from inp_former_jax.training import model_state, optimizer
 from inp_former_jax.training.model_state import ModelSettings, ModelState
@@ -70,7 +71,8 @@ def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
   elif data.sources:
     _require_roots(data.sources)
     read = functools.partial(_read_layout, config, workdir)
-    dataset = mixing.read_sources(data.sources, read)
+    with naming_fields(SOURCE_FIELDS):
+      dataset = mixing.read_sources(data.sources, read)
     dataset = mixing.keep_categories(dataset, data.categories, workdir)
   else:
     dataset = _read_layout(

@@ -1,65 +1,87 @@
-"""Replaces arguments by fields of the config in the errors of the library.
+"""The config's names of what the library's errors call by argument.
 
-The rooms are a library: their errors name an argument, such as `root`. Users of
-a job set a field of its config instead, here `config.data.root`, so the jobs
-put the name of the field in its place.
+The rooms are a library: their errors name an argument, such as `root`. Whoever
+runs a job with a config sets `config.data.root` instead, so the jobs put the
+name of the field in its place.
 """
 
-import functools
+import contextlib
 import re
-from collections.abc import Callable, Collection
-from typing import ParamSpec, TypeVar
+import types
+from collections.abc import Collection, Iterator, Mapping
 
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
+_PACKAGE = __name__.partition(".")[0]
 
-# The field of the config for each argument.
-FIELDS = {
+# Argument -> field of the config, in jobs of any kind.
+_COMMON_FIELDS = {
   "batch_size": "batch_size",
+  "data": "mesh.data",
+  "epochs": "epochs",
+  "fsdp": "mesh.fsdp",
+  "keep": "checkpoint.keep",
+  "peak_learning_rate": "optimizer.peak_learning_rate",
+  "steps": "steps",
+  "warmup_steps": "optimizer.warmup_steps",
+}
+# The same in training and evaluation of an INP-Former.
+TRAINING_FIELDS = _COMMON_FIELDS | {
   "categories": "data.categories",
   "crop": "data.crop",
   "crop_width": "data.crop_width",
   "dtype": "model.dtype",
   "encoder": "model.encoder",
   "encoder_weights": "model.encoder_weights",
-  "epochs": "epochs",
-  "keep": "checkpoint.keep",
   "layout": "data.layout",
-  "mesh_data": "mesh.data",
-  "mesh_fsdp": "mesh.fsdp",
-  "peak_learning_rate": "optimizer.peak_learning_rate",
   "resize": "data.resize",
   "resize_width": "data.resize_width",
   "root": "data.root",
   "sampling": "data.sampling",
   "sources": "data.sources",
-  "steps": "steps",
-  "student_initial": "student.initial",
-  "teacher_weights": "teacher.weights",
   "tfds": "data.tfds",
   "tfds_dir": "data.tfds_dir",
-  "view_folders": "views.folders",
-  "view_shares": "views.shares",
-  "warmup_steps": "optimizer.warmup_steps",
+}
+# While one of `config.data.sources` is read.
+SOURCE_FIELDS = {
+  "categories": "data.sources",
+  "layout": "data.sources",
+  "root": "data.sources",
+}
+# In distillation; and while it loads its two encoders.
+DISTILLATION_FIELDS = _COMMON_FIELDS | {
+  "dtype": "student.dtype",
+  "folders": "views.folders",
+  "initial": "student.initial",
+  "shares": "views.shares",
+}
+TEACHER_FIELDS = {
+  "encoder": "teacher.encoder",
+  "encoder_weights": "teacher.weights",
+}
+STUDENT_FIELDS = {
+  "encoder": "student.encoder",
+  "encoder_weights": "student.initial",
 }
 
 
-def with_field_names(text: str) -> str:
+def with_field_names(
+  text: str, fields: Mapping[str, str] = TRAINING_FIELDS
+) -> str:
   """Replaces arguments in backticks by the fields of the config.
 
   Args:
     text: An error's message, such as "`dtype`=float32 is slower".
+    fields: Argument -> field of the config.
 
   Returns:
     The message, in which `dtype` has become config.model.dtype, or
-    --config.model.dtype where a value follows.
+    --config.model.dtype if a value follows.
   """
 
   def field(found: re.Match) -> str:
     name, equals = found.groups()
-    if name not in FIELDS:
+    if name not in fields:
       return found[0]
-    return f"{'--' if equals else ''}config.{FIELDS[name]}{equals}"
+    return f"{'--' if equals else ''}config.{fields[name]}{equals}"
 
   return re.sub(r"`(\w+)`(=?)", field, text)
 
@@ -78,22 +100,30 @@ def with_flag_names(text: str, flags: Collection[str]) -> str:
   return re.sub(f"`({names})`", r"--\1", text)
 
 
+@contextlib.contextmanager
 def naming_fields(
-  job: Callable[_Parameters, _Result],
-) -> Callable[_Parameters, _Result]:
-  """Decorates a job so that the errors it raises name the config's fields.
+  fields: Mapping[str, str] = TRAINING_FIELDS,
+) -> Iterator[None]:
+  """Makes errors of this package name the config's fields.
+
+  To be used as a decorator of a job, or in a `with` statement.
 
   Args:
-    job: A function that takes a config.
+    fields: Argument -> field of the config.
   """
+  try:
+    yield
+  except Exception as error:
+    whole = len(error.args) == 1 and isinstance(error.args[0], str)
+    if whole and _is_ours(error.__traceback__):
+      error.args = (with_field_names(error.args[0], fields),)
+    raise
 
-  @functools.wraps(job)
-  def wrapped(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-    try:
-      return job(*args, **kwargs)
-    except Exception as error:
-      if len(error.args) == 1 and isinstance(error.args[0], str):
-        error.args = (with_field_names(error.args[0]),)
-      raise
 
-  return wrapped
+def _is_ours(traceback: types.TracebackType | None) -> bool:
+  """Whether an error was raised by this package, and not by a library."""
+  assert traceback is not None  # it has just been caught
+  while traceback.tb_next:
+    traceback = traceback.tb_next
+  module = traceback.tb_frame.f_globals.get("__name__", "")
+  return module.partition(".")[0] == _PACKAGE

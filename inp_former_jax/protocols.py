@@ -23,7 +23,7 @@ PROTOCOLS = (MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT)
 Run = Callable[[ConfigDict, str | os.PathLike], results.Evaluation]
 
 
-@naming_fields
+@naming_fields()
 def train_and_evaluate(
   config: ConfigDict, workdir: str | os.PathLike
 ) -> results.Evaluation:
@@ -46,6 +46,8 @@ def train_and_evaluate(
     ValueError: If a field of the config has a value that cannot be used.
   """
   _check(config)
+  config = config_files.with_absolute_paths(config)
+  _require_own_workdir(config, workdir)
   if config.protocol == ZERO_SHOT:
     result = evaluate.evaluate_checkpoint(config, workdir)
     _record(config, workdir)
@@ -57,7 +59,7 @@ def train_and_evaluate(
   return train.train_and_evaluate(config, workdir)
 
 
-@naming_fields
+@naming_fields()
 def evaluate_checkpoint(
   config: ConfigDict, workdir: str | os.PathLike
 ) -> results.Evaluation:
@@ -77,6 +79,7 @@ def evaluate_checkpoint(
     ValueError: If a field of the config has a value that cannot be used.
   """
   _check(config)
+  config = config_files.with_absolute_paths(config)
   if config.protocol == SINGLE_CLASS:
     return _each_category(
       evaluate.evaluate_checkpoint, config, workdir, again=True
@@ -96,6 +99,22 @@ def _check(config: ConfigDict) -> None:
       f"{', '.join(PROTOCOLS)}."
     )
   experiment.check_seed(config)
+
+
+def _require_own_workdir(
+  config: ConfigDict, workdir: str | os.PathLike
+) -> None:
+  """Raises ValueError if the workdir belongs to a run of another protocol."""
+  path = pathlib.Path(workdir).expanduser() / config_files.RECORDED
+  if not path.is_file():
+    return
+  recorded = config_files.read_recorded(path)
+  if recorded.protocol != config.protocol:
+    raise ValueError(
+      f"The workdir {workdir} belongs to a run of config.protocol="
+      f"{recorded.protocol}; this one is {config.protocol}. Choose another "
+      "workdir."
+    )
 
 
 def _record(config: ConfigDict, workdir: str | os.PathLike) -> None:
@@ -119,6 +138,8 @@ def _each_category(
   """
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   dataset = experiment.read_dataset(config, workdir)
+  if not again and not (workdir / config_files.RECORDED).exists():
+    _record(config, workdir)  # what is stopped can be resumed by it
   found: dict[str, results.CategoryResult] = {}
   untested, step = [], 0
   tested = {record.category for record in dataset.test}

@@ -31,11 +31,21 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
     data = count // fsdp
   if data < 1 or fsdp < 1 or data * fsdp != count:
     raise ValueError(
-      f"`mesh_data` x `mesh_fsdp` is {data} x {fsdp} devices; there are "
-      f"{count}. Make the product {count}, or set `mesh_data`=-1."
+      f"`data` x `fsdp` is {data} x {fsdp} devices; there are "
+      f"{count}. Make the product {count}, or set `data`=-1."
     )
   return jax.make_mesh(
     (data, fsdp), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2
+  )
+
+
+def single_device_mesh() -> Mesh:
+  """Returns a mesh of the default device alone."""
+  return jax.make_mesh(
+    (1, 1),
+    AXES,
+    axis_types=(jax.sharding.AxisType.Auto,) * 2,
+    devices=jax.local_devices()[:1],
   )
 
 

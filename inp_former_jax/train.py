@@ -19,7 +19,7 @@ from inp_former_jax.training.progress import announce
 from inp_former_jax.training.train_step import make_train_step
 
 
-@naming_fields
+@naming_fields()
 def train_and_evaluate(
   config: ConfigDict, workdir: str | os.PathLike
 ) -> Evaluation:
@@ -41,6 +41,7 @@ def train_and_evaluate(
     ValueError: If a field of the config has a value that cannot be used.
   """
   # 1. Data, mesh, and the checks that need no model.
+  config = config_files.with_absolute_paths(config)
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   mesh = sharding.make_mesh(**config.mesh)
   sharding.check_batch_size(mesh, config.batch_size)
@@ -146,7 +147,8 @@ def train_and_evaluate(
       )
 
   # 5. The result.
-  announce(f"Evaluating {len(dataset.test)} test images ...")
+  if dataset.test:
+    announce(f"Evaluating {len(dataset.test)} test images ...")
   answering = answering.at(total_steps, state[0])
   result = evaluate.evaluate(answering, dataset, config)
   write_report(result, config, workdir)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -67,6 +68,7 @@ def test_create_model_has_the_loaded_encoder_and_its_own_seed():
   other = inp.create_model("demo_vit_tiny_14", seed=2)
   loaded = inp.load_encoder("demo_vit_tiny_14")
   token = np.asarray(loaded.cls_token[...])
+  assert model.prototypes[...].devices() == {jax.devices()[0]}
   for each in (model, other):
     np.testing.assert_array_equal(each.encoder.cls_token[...], token)
   assert (model.prototypes[...] != other.prototypes[...]).any()

@@ -2,23 +2,33 @@
 
 import pytest
 
-from inp_former_jax import config_files
-from inp_former_jax.field_names import (
-  FIELDS,
-  naming_fields,
-  with_field_names,
-)
+from inp_former_jax import config_files, field_names, train
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.field_names import naming_fields, with_field_names
+
+TABLES = {
+  "TRAINING_FIELDS": "mvtec",
+  "SOURCE_FIELDS": "mvtec",
+  "DISTILLATION_FIELDS": "distill",
+  "TEACHER_FIELDS": "distill",
+  "STUDENT_FIELDS": "distill",
+}
 
 
-def test_every_name_is_a_field():
-  configs = [config_files.load_config(name) for name in ("mvtec", "distill")]
-  for field in FIELDS.values():
+@pytest.mark.parametrize("table, config", TABLES.items())
+def test_every_name_is_a_field_of_the_config_it_is_for(table, config):
+  fields = config_files.load_config(config)
+  for field in getattr(field_names, table).values():
     section, _, name = field.rpartition(".")
-    assert any(
-      name in (config[section] if section else config)
-      for config in configs
-      if not section or section in config
-    ), field
+    assert name in (fields[section] if section else fields), field
+
+
+def raise_ours(kind):
+  """Raises an error as a function of the package does."""
+  source = "def raiser(kind): raise kind('Check `root`.') from KeyError('x')"
+  namespace = {"__name__": "inp_former_jax.somewhere"}
+  exec(source, namespace)
+  namespace["raiser"](kind)
 
 
 def test_names_become_fields_and_flags():
@@ -31,10 +41,10 @@ def test_names_become_fields_and_flags():
 
 @pytest.mark.parametrize("kind", [ValueError, FileNotFoundError, RuntimeError])
 def test_a_jobs_error_keeps_its_kind_and_cause(kind):
-  @naming_fields
+  @naming_fields()
   def job():
     """Docstring."""
-    raise kind("Check `root`.") from KeyError("x")
+    raise_ours(kind)
 
   assert job.__doc__ == "Docstring."
   with pytest.raises(kind, match="Check config.data.root.") as error:
@@ -43,10 +53,15 @@ def test_a_jobs_error_keeps_its_kind_and_cause(kind):
 
 
 def test_other_errors_stay_as_they_are():
-  @naming_fields
-  def job():
+  with pytest.raises(OSError) as error, naming_fields():
     raise OSError(2, "No such file", "`root`")
-
-  with pytest.raises(OSError) as error:
-    job()
   assert error.value.args == (2, "No such file")
+  # Not of this package: a library may mean something else by the name.
+  with pytest.raises(ValueError, match="Check `root`"), naming_fields():
+    raise ValueError("Check `root`.")
+
+
+def test_a_source_is_named_where_a_data_set_is_one_of_several(config, tmp_path):
+  config.data.sources = (("visa", str(tmp_path / "no_such")),)
+  with pytest.raises(DataError, match="Check config.data.sources"):
+    train.train_and_evaluate(config, tmp_path / "run")

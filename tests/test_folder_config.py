@@ -1,8 +1,7 @@
 """The config for own images inspects the whole picture, at every size."""
 
 import pytest
-
-from configs import folder, mvtec
+from inp_former_jax.configs import folder, mvtec
 
 
 def sizes(config) -> tuple[int, int]:

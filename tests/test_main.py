@@ -73,6 +73,21 @@ def test_help_shows_config_and_workdir_with_examples():
     assert example in text
 
 
+def test_overrides_without_a_config_are_one_line(tmp_path):
+  run = main(f"--workdir={tmp_path}", "--config.data.root=parts")
+  assert run.returncode == 1 and run.stderr.count("\n") == 1
+  assert "--config is missing" in run.stderr
+
+
+@pytest.mark.parametrize(
+  "flag", ["--config.data.nosuch=1", "--config.seed.x=1"]
+)
+def test_impossible_overrides_are_one_line(tmp_path, flag):
+  run = main("--config=demo", f"--workdir={tmp_path}", flag)
+  assert run.returncode == 1 and run.stderr.count("\n") == 1
+  assert run.stderr.startswith("error: the config ")
+
+
 def test_missing_workdir_is_one_line():
   run = main("--config=demo")
   assert run.returncode == 1 and run.stderr.count("\n") == 1

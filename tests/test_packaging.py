@@ -1,11 +1,14 @@
 """The wheel: what it holds, and that it works in an empty folder."""
 
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
 
+import inp_former_jax.configs
 import pytest
 
 from tests.conftest import ROOT
@@ -34,6 +37,11 @@ def test_every_package_is_in_the_list():
   assert len(listed) == len(set(listed))
 
 
+def test_the_tests_use_the_configs_of_this_checkout():
+  folder = pathlib.Path(inp_former_jax.configs.__file__).parent
+  assert folder == ROOT / "configs", "run `pip install -e .` in this checkout"
+
+
 def run(*command: str, cwd, **environment: str) -> subprocess.CompletedProcess:
   done = subprocess.run(
     command,
@@ -53,7 +61,12 @@ def wheel(tmp_path_factory):
   pip = (sys.executable, "-m", "pip")
   # Of a copy: a build leaves build/ and *.egg-info behind.
   copy = folder / "source"
-  run("git", "clone", "--quiet", str(ROOT), str(copy), cwd=folder)
+  copy.mkdir()
+  for name in ("pyproject.toml", "README.md", "LICENSE"):
+    shutil.copy(ROOT / name, copy)
+  for name in ("inp_former_jax", "configs", "weights_conversion"):
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / name, copy / name, ignore=ignored)
   run(*pip, "wheel", "--quiet", "--no-deps", "-w", ".", str(copy), cwd=folder)
   (path,) = folder.glob("*.whl")
   return path

@@ -53,7 +53,7 @@ def test_meshes_that_do_not_fit_are_refused(eight_devices, data, fsdp):
   with pytest.raises(ValueError, match="there are 8") as error:
     sharding.make_mesh(data, fsdp)
   message = str(error.value)
-  assert "`mesh_data` x `mesh_fsdp`" in message and "`mesh_data`=-1" in message
+  assert "`data` x `fsdp`" in message and "`data`=-1" in message
   assert f"{data} x {fsdp} devices" in message
   assert not eight_devices
 

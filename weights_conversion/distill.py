@@ -27,4 +27,4 @@ if __name__ == "__main__":
     "Folder for targets, checkpoints and the student."
   )
   flags.adopt_module_key_flags(command_line)
-  command_line.run(main)
+  command_line.run(main, example="distill", uses_records=False)

@@ -56,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
       found = to_flax(args.source, args.workdir)
       print(
         f"{args.workdir}: {found.name}, {found.num_prototypes} INPs. Use it "
-        f"with --workdir={args.workdir} --config.model.encoder={found.name}"
+        f"with --config=mvtec --workdir={args.workdir} "
+        f"--config.model.encoder={found.name}, or another config."
       )
     else:
       step = to_torch(args.workdir, args.target, args.encoder)

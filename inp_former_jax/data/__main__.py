@@ -79,7 +79,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
   """Parses the flags and adds the sizes as `preprocessing`."""
   parser = _parser()
   args = parser.parse_args(argv)
-  default = WHOLE if args.layout == "folder" else PAPER
+  default = PAPER
+  if args.layout == "folder":  # the whole picture, whatever the size
+    default, args.resize = WHOLE, args.resize or args.crop
   try:
     args.preprocessing = Preprocessing.from_sides(
       args.resize or default.resize[0],

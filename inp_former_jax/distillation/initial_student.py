@@ -47,7 +47,7 @@ def initialise_from_teacher(
     raise ValueError(
       f"A student of width {small.width} with {small.num_heads} heads cannot "
       f"be cut from a teacher of width {large.width} with {large.num_heads}. "
-      "Start it at random: `student_initial`=random."
+      "Start it at random: `initial`=random."
     )
   basis = principal_basis(teacher, images, small.width)
   for name in ("cls_token", "pos_embed"):

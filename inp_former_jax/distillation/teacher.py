@@ -51,7 +51,7 @@ def load_teacher(name: str, weights: str) -> Teacher:
   """
   if weights == pretrained.RANDOM:
     raise ValueError(
-      f"`teacher_weights` is {weights!r}, but from a random encoder there is "
+      f"`encoder_weights` is {weights!r}, but from a random encoder there is "
       'nothing to learn. Name a file, or leave it empty ("") for the published '
       f"weights of {name}."
     )

@@ -66,7 +66,7 @@ class Views:
     """
     if len(settings.shares) != 3 or min(settings.shares) < 0:
       raise DataError(
-        f"`view_shares` is {settings.shares}; expected three numbers that are "
+        f"`shares` is {settings.shares}; expected three numbers that are "
         f"not negative, for {', '.join(SOURCES)}."
       )
     shares = np.array(settings.shares, float)
@@ -74,8 +74,8 @@ class Views:
       shares[0] = 0.0
     if shares.sum() <= 0:
       raise DataError(
-        "There is nothing to take views of: set `view_folders`, or a share of "
-        "parts or textures in `view_shares`."
+        "There is nothing to take views of: set `folders`, or a share of "
+        "parts or textures in `shares`."
       )
     self.settings, self._count = settings, count
     self._split = SPLITS.index(split)
@@ -151,7 +151,7 @@ def find_images(folder: str) -> list[pathlib.Path]:
   root = pathlib.Path(folder).expanduser()
   if not root.is_dir():
     raise DataError(
-      f"`view_folders` names {root}, which is not a folder. Name folders with "
+      f"`folders` names {root}, which is not a folder. Name folders with "
       "images, or no folder, to distil on generated views only."
     )
   paths = [

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 from collections.abc import Iterable, Mapping
 
@@ -42,7 +43,7 @@ def write_report(
     print(f"No test images: nothing to measure. The model is in {workdir}.")
     return
   console = rich.console.Console()
-  if not console.is_terminal:
+  if not console.is_terminal and "COLUMNS" not in os.environ:
     console.width = max(console.width, 100)  # a log file has room
   tables.print_tables(result, paper.rows(config), console)
   with replacing(workdir / METRICS) as path:
@@ -53,7 +54,9 @@ def write_report(
   if result.maps:
     save_grid(workdir / "grid.png", result)
     names += ", grid.png"
-  console.print(f"{names} in {workdir}", highlight=False, soft_wrap=True)
+  console.print(
+    f"{names} in {workdir}", markup=False, highlight=False, soft_wrap=True
+  )
 
 
 def read_metrics(

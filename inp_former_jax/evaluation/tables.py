@@ -7,6 +7,7 @@ import rich.box
 import rich.console
 import rich.measure
 import rich.table
+from rich.text import Text
 
 from inp_former_jax.evaluation.results import (
   COLUMN_GROUPS,
@@ -61,7 +62,8 @@ def make_tables(
     else:
       packed.append([kind])
   tables = [_table(result, paper_rows, kinds) for kinds in packed]
-  tables[-1].caption = _notes(result)
+  notes = _notes(result)
+  tables[-1].caption = None if notes is None else Text(notes)
   tables[-1].caption_justify = "left"
   return tables
 
@@ -97,15 +99,15 @@ def _table(
   for name in names:
     view.add_column(result.columns[name], justify="right", no_wrap=True)
   for title, counts, metrics in _rows(result):
-    view.add_row(title, counts, *_cells(metrics, names))
+    view.add_row(Text(title), counts, *_cells(metrics, names))
   if len(result.categories) > 1:
     view.add_section()
     for source, mean in result.source_means.items():
-      view.add_row(f"mean of {source}", "", *_cells(mean, names))
+      view.add_row(Text(f"mean of {source}"), "", *_cells(mean, names))
     view.add_row("mean", "", *_cells(result.mean, names))
   for title, row in paper_rows.items():
     if any(name in row for name in names):
-      view.add_row(title, "", *_cells(row, names), style="dim")
+      view.add_row(Text(title), "", *_cells(row, names), style="dim")
   return view
 
 

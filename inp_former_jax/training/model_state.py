@@ -142,6 +142,7 @@ def create_model(
   use_inps: bool = True,
   dtype: str = "float32",
   seed: int = 0,
+  mesh: Mesh | None = None,
 ) -> inp_former.INPFormer:
   """Builds an INP-Former with a pretrained encoder, ready to be trained.
 
@@ -154,6 +155,8 @@ def create_model(
     use_inps: Whether the model has INPs; False is the paper's ablation.
     dtype: The compute dtype, "float32" or "bfloat16". Parameters are float32.
     seed: Seed of the initial values of everything but the encoder.
+    mesh: The devices that the model is placed on; by default the first one
+      alone.
 
   Returns:
     The model. `split` separates the part to be trained from the encoder.
@@ -163,7 +166,7 @@ def create_model(
       read, or a setting is unknown.
   """
   settings = ModelSettings(encoder, num_prototypes, use_inps, dtype)
-  mesh = sharding.make_mesh()
+  mesh = mesh or sharding.single_device_mesh()
   state = create(settings, mesh, encoder_weights=encoder_weights, seed=seed)
   return nnx.merge(state.graphdef, state.initial_trainable(), state.frozen)
 

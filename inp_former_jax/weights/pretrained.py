@@ -29,18 +29,18 @@ class EncoderWeights:
 
 
 def load_encoder(
-  name: str,
-  weights: str = "",
+  encoder: str,
+  encoder_weights: str = "",
   *,
   dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> vit.VisionTransformer:
   """Loads a pretrained encoder, ready to use.
 
   Args:
-    name: The encoder's name, such as `dinov2reg_vit_base_14`; `ENCODERS` lists
-      them all.
-    weights: Source of the weights, see `load_weights`; by default the file of
-      that name, from this machine or the Hugging Face Hub.
+    encoder: The encoder's name, such as `dinov2reg_vit_base_14`; `ENCODERS`
+      lists them all.
+    encoder_weights: Source of the weights, see `load_weights`; by default the
+      file of that name, from this machine or the Hugging Face Hub.
     dtype: The compute dtype; parameters are float32.
 
   Returns:
@@ -52,7 +52,7 @@ def load_encoder(
     FileNotFoundError, ImportError, ValueError: If the weights cannot be found
       or read, or the encoder is unknown; see `load_weights`.
   """
-  spec = get_encoder(name)
+  spec = get_encoder(encoder)
 
   def build() -> vit.VisionTransformer:
     return vit.VisionTransformer(
@@ -60,7 +60,7 @@ def load_encoder(
     )
 
   graphdef, abstract_state = nnx.split(nnx.eval_shape(build))
-  loaded = load_weights(name, weights, abstract_state)
+  loaded = load_weights(encoder, encoder_weights, abstract_state)
   if loaded.state is None:
     return build()
   return nnx.merge(graphdef, jax.tree.map(jnp.asarray, loaded.state))

@@ -124,7 +124,7 @@ def test_only_narrower_students(width, heads):
     nnx.eval_shape(functools.partial(build_encoder, variant))
     for variant in (vit.Variant(width, 10, heads), TEACHER)
   )
-  with pytest.raises(ValueError, match="from a teacher .* `student_initial`="):
+  with pytest.raises(ValueError, match="from a teacher .* `initial`="):
     initialise_from_teacher(student, teacher, images(2))
 
 

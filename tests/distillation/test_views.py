@@ -89,11 +89,11 @@ def test_masks_and_unreadable_files_are_left_out(folder, tmp_path):
   [
     (
       {"folders": ("nowhere",)},
-      "`view_folders` names nowhere, .* not a folder",
+      "`folders` names nowhere, .* not a folder",
     ),
-    ({"shares": (1, -1, 0)}, "`view_shares` is .* three numbers"),
-    ({"shares": (1, 2)}, "`view_shares` is .* three numbers"),
-    ({"shares": (1, 0, 0)}, "nothing to take views of: set `view_folders`"),
+    ({"shares": (1, -1, 0)}, "`shares` is .* three numbers"),
+    ({"shares": (1, 2)}, "`shares` is .* three numbers"),
+    ({"shares": (1, 0, 0)}, "nothing to take views of: set `folders`"),
   ],
 )
 def test_bad_settings(changes, message):

@@ -86,6 +86,13 @@ def test_undefined_metrics_and_missing_masks_are_shown():
   assert "mean" in text
 
 
+def test_names_are_shown_as_they_are():
+  result = evaluation("bolt[m8]", "bolt[red]", untested=("nut[m8]",))
+  text = shown(result)
+  for name in ("bolt[m8]", "bolt[red]", "nut[m8]"):
+    assert name in text
+
+
 def test_the_papers_row_is_shown():
   text = shown(evaluation("bolt"), {"paper, ViT-B": {"image_auroc": 0.997}})
   (row,) = [line for line in text.splitlines() if "paper, ViT-B" in line]

@@ -67,7 +67,7 @@ def _squashed(
   target = width, height
   ((commonest, _),) = squashed.most_common(1)
   better = sizes_for(commonest, preprocessing)
-  suits_all = _far_from(better, sizes).total() < squashed.total()
+  suits_all = not _far_from(better, sizes)
   return (
     f"Warning: {squashed.total():,} of {sizes.total():,} images squashed by "
     f"resizing to {size_text(target)} ({_ratio(target)}), because their shape "

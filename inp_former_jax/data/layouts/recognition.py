@@ -82,7 +82,10 @@ def describe_other(root: str | os.PathLike, layout: str) -> str:
     A message for the user; empty if the folder may well have that layout, or
     if none is recognised.
   """
-  found = recognise(root)
+  try:
+    found = recognise(root)
+  except OSError:  # a folder that may not be read: the reader's own error stays
+    return ""
   if not found or layout in found:
     return ""
   other, sign = next(iter(found.items()))

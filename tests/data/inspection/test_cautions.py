@@ -4,9 +4,9 @@ import collections
 
 import numpy as np
 import pytest
+from inp_former_jax.configs import btad, common, folder
 from PIL import ExifTags, Image, PngImagePlugin
 
-from configs import btad, common, folder
 from inp_former_jax.data import __main__ as command
 from inp_former_jax.data import transforms
 from inp_former_jax.data.inspection import cautions, findings
@@ -248,7 +248,7 @@ def test_command(tmp_path, capsys, monkeypatch, flags, text, quick):
   assert "1 of 3 images with an EXIF orientation, e.g. normal/a.jpg." in out
   if not flags:
     assert (
-      "train with --config.data.resize=224 --config.data.resize_width=672 "
+      "with --config.data.resize=224 --config.data.resize_width=672 "
       "--config.data.crop=224 --config.data.crop_width=672 "
     ) in out
   assert "0 problems found" in out
@@ -260,3 +260,9 @@ def test_command_refuses_a_crop_larger_than_the_resize(tmp_path, capsys):
     command.main(arguments)
   assert caught.value.code == 2
   assert "392 pixels is larger than the 280" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", ["w100_300", "w100_100"])
+def test_advice_that_would_squash_others_says_separately(other):
+  text = caution(command.WHOLE, w300_100=5, **{other: 4})[0]
+  assert "train on such images separately" in text
