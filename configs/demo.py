@@ -3,8 +3,9 @@
 python -m inp_former_jax.main --config=configs/demo.py --workdir=workdir/demo
 """
 
-from inp_former_jax.configs import common
 from ml_collections import ConfigDict
+
+from inp_former_jax.configs import common
 
 
 def get_config() -> ConfigDict:

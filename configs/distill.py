@@ -4,8 +4,9 @@ python -m weights_conversion.distill --config=configs/distill.py \
   --workdir=DIR --config.teacher.weights=FILE --config.views.folders="('DIR',)"
 """
 
-from inp_former_jax.configs import common
 from ml_collections import ConfigDict
+
+from inp_former_jax.configs import common
 
 
 def get_config() -> ConfigDict:

@@ -47,18 +47,25 @@ def _no_mining(config: ConfigDict) -> None:
 
 
 def _shots(config: ConfigDict, value: str) -> None:
-  config.data.shots = int(value)
+  config.data.shots = _positive(value)
 
 
 def _size(config: ConfigDict, value: str) -> None:
-  crop = int(value)
+  crop = _positive(value)
   whole = config.data.resize == config.data.crop  # nothing is cropped away
   config.data.crop = crop
   config.data.resize = crop if whole else round(crop * 8 / 7)
 
 
 def _inps(config: ConfigDict, value: str) -> None:
-  config.model.num_prototypes = int(value)
+  config.model.num_prototypes = _positive(value)
+
+
+def _positive(value: str) -> int:
+  number = int(value)
+  if number < 1:
+    raise ValueError
+  return number
 
 
 def _lambda(config: ConfigDict, value: str) -> None:
@@ -106,8 +113,10 @@ def apply(config: ConfigDict, options: str | None) -> ConfigDict:
       try:
         _VALUES[name](config, value)
       except ValueError as error:
+        number = "a number" if name == "lambda" else "a whole number above 0"
         raise ValueError(
-          f"The option {option!r} of the config needs a number: {error}."
+          f"The option {option!r} of the config needs {number}; found "
+          f"{value!r}."
         ) from error
     else:
       raise ValueError(_unknown(option, name))

@@ -7,8 +7,9 @@ options.py explains the options, e.g. realiad.py:single_class or
 realiad.py:small,size=224.
 """
 
-from inp_former_jax.configs import common, options
 from ml_collections import ConfigDict
+
+from inp_former_jax.configs import common, options
 
 
 def get_config(arguments: str = "") -> ConfigDict:

@@ -9,8 +9,9 @@ often, as in the paper; `--config.data.sampling=dataset` draws from every data
 set equally often.
 """
 
-from inp_former_jax.configs import common, options
 from ml_collections import ConfigDict
+
+from inp_former_jax.configs import common, options
 
 
 def get_config(arguments: str = "") -> ConfigDict:

@@ -7,8 +7,9 @@ options.py explains the options, e.g. visa.py:single_class or
 visa.py:few_shot,shots=2.
 """
 
-from inp_former_jax.configs import common, options
 from ml_collections import ConfigDict
+
+from inp_former_jax.configs import common, options
 
 
 def get_config(arguments: str = "") -> ConfigDict:

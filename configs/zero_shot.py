@@ -8,8 +8,9 @@ Nothing is trained: the farther a patch is from the nearest INP of its own
 image, the more anomalous it is.
 """
 
-from inp_former_jax.configs import common, options
 from ml_collections import ConfigDict
+
+from inp_former_jax.configs import common, options
 
 
 def get_config(arguments: str = "") -> ConfigDict:

@@ -1,5 +1,6 @@
 """Parts shared by the commands that take a config and a workdir."""
 
+import itertools
 import pathlib
 import re
 import sys
@@ -33,7 +34,10 @@ def define_config() -> flags.FlagHolder:
   Returns:
     The holder of the config.
   """
-  config = config_flags.DEFINE_config_file("config", None, _CONFIG_HELP)
+  names = ", ".join(config_files.config_names())
+  config = config_flags.DEFINE_config_file(
+    "config", None, f"{_CONFIG_HELP} The names are {names}."
+  )
   flags.FLAGS["config"].parser = _ConfigParser()
   return config
 
@@ -127,7 +131,8 @@ def _with_config(
     return [argv[0], f"--config={path}", *argv[1:]]
   where = ""
   if workdir and uses_records:
-    where = f" ({workdir} holds no {config_files.RECORDED})"
+    holds = f"holds no {config_files.RECORDED}"
+    where = f" ({workdir} {holds if path.parent.is_dir() else 'is no folder'})"
   sys.exit(
     f"error: --config is missing{where}: name one of "
     f"{', '.join(config_files.config_names())}, e.g. --config={example}. "
@@ -138,7 +143,9 @@ def _with_config(
 def _value_of(flag: str, given: Sequence[str]) -> str | None:
   """Returns the last value of --flag=VALUE or --flag VALUE, if there is one."""
   value = None
-  for argument, following in zip(given, [*given[1:], ""], strict=True):
+  for argument, following in itertools.zip_longest(
+    given, given[1:], fillvalue=""
+  ):
     found = re.fullmatch(rf"--?{flag}(=(.*))?", argument, re.DOTALL)
     if found:
       value = found[2] if found[1] else following
@@ -159,9 +166,11 @@ def _config_error(error: Exception) -> str:
   if isinstance(error, config_files.ConfigError):
     return str(error)
   # An AttributeError may hold a KeyError.
-  cause = error.args[0] if error.args else error
-  lines = str(cause.args[0] if isinstance(cause, KeyError) else cause)
-  first, *rest = lines.splitlines() or [""]
-  if isinstance(cause, KeyError) and re.fullmatch(r"'[\w.]+'", first):
-    return f"the config has no field {first}. " + " ".join(rest)
+  cause = error
+  if error.args and isinstance(error.args[0], KeyError):
+    cause = error.args[0]
+  first, *rest = str(cause.args[0] if cause.args else "").splitlines() or [""]
+  name = first.strip("'")
+  if isinstance(cause, KeyError) and re.fullmatch(r"[\w.]+", name):
+    return " ".join([f"the config has no field {name!r}.", *rest])
   return f"the config cannot be changed so: {first}"

@@ -25,7 +25,7 @@ from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
 from inp_former_jax.inference.record_batches import predict_records
 from inp_former_jax.inference.trained import TrainedModel
-from inp_former_jax.training import checkpoint
+from inp_former_jax.training import checkpoint, identity
 from inp_former_jax.training.progress import announce
 
 
@@ -176,6 +176,8 @@ def evaluate_checkpoint(
   mesh = sharding.make_mesh(**config.mesh)
   dataset = experiment.read_dataset(config, workdir)
   require_test_images(dataset, config.data.layout)
+  if not zero_shot:
+    _warn_of_other_training_images(trained_in, dataset)
   announce(f"Loading the newest checkpoint of {trained_in} ...")
   model = trained.load(
     trained_in,
@@ -195,6 +197,23 @@ def evaluate_checkpoint(
   reading = experiment.reading(config)
   write_predictions(model, dataset.unlabelled, reading, workdir)
   return result
+
+
+def _warn_of_other_training_images(
+  workdir: pathlib.Path, dataset: Dataset
+) -> None:
+  """Warns if the split has changed since training."""
+  _, saved = checkpoint.read_identity(workdir)
+  now = identity.training_images(dataset)
+  if saved.get("training_images.sha256", now["sha256"]) == now["sha256"]:
+    return
+  announce(
+    f"Warning: the model was trained on {saved['training_images.count']} "
+    f"images, and {dataset.name} now has {now['count']} other ones to train "
+    "on. Some test images may have been trained on, which makes the metrics "
+    "too good: put normal images that the model has not seen into "
+    "test_normal/ or test/good/, or train again in another workdir."
+  )
 
 
 def _zero_shot_source(config: ConfigDict) -> pathlib.Path:

@@ -1,7 +1,6 @@
 """Makes what a run needs from its config: data, model, optimizer, identity."""
 
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -23,6 +22,7 @@ from inp_former_jax.data.tfds.source import read_tfds
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.field_names import SOURCE_FIELDS, naming_fields
 from inp_former_jax.inference.record_batches import Reading
+from inp_former_jax.training import identity as identity_of
 from inp_former_jax.training import model_state, optimizer
 from inp_former_jax.training.model_state import ModelSettings, ModelState
 from inp_former_jax.training.progress import TrainingLog, announce
@@ -335,9 +335,7 @@ def identity(
   Returns:
     The config as a nested dict, with `encoder` and `training_images` added.
   """
-  names = sorted(f"{r.category}/{r.image.name}" for r in dataset.train)
-  digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
   return config.to_dict() | {
     "encoder": {"name": config.model.encoder, "sha256": encoder_sha256},
-    "training_images": {"count": len(names), "sha256": digest},
+    "training_images": identity_of.training_images(dataset),
   }

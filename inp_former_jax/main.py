@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
   # Importing takes some seconds, in which the command must not seem to hang.
   print("Loading Flax, Orbax and the data libraries ...", flush=True)
   if _DISTRIBUTED.value:
-    jax.distributed.initialize(*given)
+    command_line.call(_join, *given)
   # Imported late: the first use of a device must come after the line above.
   from inp_former_jax import protocols
 
@@ -66,6 +66,18 @@ def main(argv: list[str]) -> None:
     "eval": protocols.evaluate_checkpoint,
   }
   command_line.call(modes[_MODE.value], _CONFIG.value, _WORKDIR.value)
+
+
+def _join(*given) -> None:
+  """Joins the other processes."""
+  try:
+    jax.distributed.initialize(*given)
+  except ValueError as error:
+    raise ValueError(
+      f"--distributed could not find the other processes ({error}) Outside of "
+      "TPU pods and Slurm give --coordinator=HOST:PORT, --num_processes=N and "
+      "--process_id=I as well."
+    ) from error
 
 
 def run() -> None:

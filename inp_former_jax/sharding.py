@@ -31,8 +31,8 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
     data = count // fsdp
   if data < 1 or fsdp < 1 or data * fsdp != count:
     raise ValueError(
-      f"`data` x `fsdp` is {data} x {fsdp} devices; there are "
-      f"{count}. Make the product {count}, or set `data`=-1."
+      f"`data` x `fsdp` is {data} x {fsdp} devices; there are {count}. Make "
+      f"the product {count}, or set `data`=-1 and `fsdp` to a divisor of it."
     )
   return jax.make_mesh(
     (data, fsdp), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2
@@ -110,9 +110,12 @@ def check_batch_size(mesh: Mesh, batch_size: int) -> None:
     batch_size: The number of images in a global batch.
 
   Raises:
-    ValueError: If the number of devices does not divide the batch size.
+    ValueError: If the batch is empty, or the number of devices does not divide
+      its size.
   """
-  if batch_size < 1 or batch_size % mesh.size:
+  if batch_size < 1:
+    raise ValueError(f"`batch_size` is {batch_size}; expected 1 or more.")
+  if batch_size % mesh.size:
     nearest = max(1, round(batch_size / mesh.size)) * mesh.size
     raise ValueError(
       f"`batch_size` is {batch_size}, which cannot be split equally over "

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from inp_former_jax.configs import demo as demo_config
 from ml_collections import ConfigDict
 
+from inp_former_jax.configs import demo as demo_config
 from inp_former_jax.data.demo import parts
 
 # Most of a test's time is compilation: what one test (or its subprocess) has

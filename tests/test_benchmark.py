@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-from inp_former_jax.configs import demo
 
 from inp_former_jax import benchmark, sharding, train
+from inp_former_jax.configs import demo
 from tests.conftest import tiny_config
 
 _FEMTO = "dinov2_vit_femto_14"

@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from inp_former_jax.configs import common
 from ml_collections import ConfigDict
 
 from inp_former_jax import config_files
+from inp_former_jax.configs import common
 from tests.conftest import ROOT, tiny_config
 
 LEAVES = sorted(
@@ -73,6 +73,7 @@ def test_a_file_of_the_users_own_goes_before_the_projects(
     ("configs/no_such.py", "configs/no_such.py does not exist"),
     ("mvtec:singleclass", "Did you mean 'single_class'"),
     ("mvtec:shots=two", "shots=two"),
+    ("mvtec:few_shot,shots=0", "a whole number above 0; found '0'"),
     ("demo:few_shot", "demo takes no options"),
     ("options", "no function get_config"),
     ("no/such/config.json", "nothing has been trained"),

@@ -1,7 +1,6 @@
 """The config shows the paper's values; the code has each of them once."""
 
 from inp_former_jax.configs import common
-
 from inp_former_jax.evaluation import metrics
 from inp_former_jax.inference import scoring
 from inp_former_jax.models import inp_former

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from inp_former_jax.configs import distill as distill_config
 from PIL import Image
 
+from inp_former_jax.configs import distill as distill_config
 from inp_former_jax.distill import distill
 from inp_former_jax.models import vit
 from inp_former_jax.training.checkpoint import CheckpointError

@@ -1,6 +1,7 @@
 """The config for own images inspects the whole picture, at every size."""
 
 import pytest
+
 from inp_former_jax.configs import folder, mvtec
 
 

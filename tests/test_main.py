@@ -126,6 +126,49 @@ def test_normal_images_alone_get_advice_for_a_folder(config, tmp_path):
   assert "test/good" not in str(error.value)
 
 
+def test_images_that_were_trained_on_are_not_tested_on_silently(
+  config, tmp_path, capsys
+):
+  source = pathlib.Path(config.data.root) / "washer"
+  parts = tmp_path / "parts"
+  shutil.copytree(source / "train" / "good", parts / "normal")
+  config.data.layout, config.data.root = "folder", str(parts)
+  train.train_and_evaluate(config, tmp_path / "run")
+  # Only now there are defects, so that a part of normal/ is held out.
+  defects = sorted((source / "test").iterdir())[0]
+  shutil.copytree(defects, parts / "defect")
+  capsys.readouterr()
+  evaluate.evaluate_checkpoint(config, tmp_path / "run")
+  output = capsys.readouterr().out
+  assert "Warning: the model was trained on 6 images" in output
+  # The same split as in training is not warned of.
+  shutil.copytree(source / "test" / "good", parts / "test_normal")
+  evaluate.evaluate_checkpoint(config, tmp_path / "run")
+  assert "Warning" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [[], ["--mode=eval", "--workdir=no/such"]])
+def test_what_is_missing_is_one_line(flags):
+  run = main(*flags)
+  assert run.returncode == 1 and run.stderr.count("\n") == 1
+  assert "is missing" in run.stderr
+
+
+def test_a_misspelt_section_gets_the_nearest_name(tmp_path):
+  flag = "--config.modle.encoder=x"
+  run = main("--config=demo", f"--workdir={tmp_path}", flag)
+  assert run.stderr == (
+    "error: the config has no field 'modle'. "
+    'Did you mean "model" instead of "modle"?\n'
+  )
+
+
+def test_distributed_without_processes_is_one_message(tmp_path):
+  run = main("--config=demo", f"--workdir={tmp_path}", "--distributed")
+  assert run.returncode == 1 and "Traceback" not in run.stderr
+  assert "--coordinator=HOST:PORT" in run.stderr
+
+
 def test_unknown_field_is_one_plain_sentence(tmp_path):
   flag = "--config.model.dtpye=float32"
   run = main("--config=configs/demo.py", f"--workdir={tmp_path}", flag)

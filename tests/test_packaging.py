@@ -8,9 +8,9 @@ import sys
 import tomllib
 import zipfile
 
-import inp_former_jax.configs
 import pytest
 
+import inp_former_jax.configs
 from tests.conftest import ROOT
 
 CUTS = [
@@ -33,7 +33,10 @@ def test_every_package_is_in_the_list():
   }
   settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
   listed = settings["tool"]["setuptools"]["packages"]
-  assert set(listed) == found | {"inp_former_jax.configs"}
+  assert set(listed) == found | {
+    "inp_former_jax.assets",
+    "inp_former_jax.configs",
+  }
   assert len(listed) == len(set(listed))
 
 

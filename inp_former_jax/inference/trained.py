@@ -26,7 +26,7 @@ from inp_former_jax.training import checkpoint, identity, model_state
 from inp_former_jax.training.model_state import ModelSettings, ModelState
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TrainedModel:
   """A model on its devices, ready to predict.
 
@@ -65,10 +65,26 @@ class TrainedModel:
     Returns:
       Anomaly maps and scores of the global batch.
     """
+    if getattr(images, "ndim", None) != 4 or images.dtype != np.uint8:
+      found = getattr(images, "shape", type(images).__name__)
+      raise ValueError(
+        "`images` must be a batch (B, height, width, 3) of uint8, as "
+        f"load_image returns one; found {found} of "
+        f"{getattr(images, 'dtype', 'no dtype')}. Add an axis to a single "
+        "image, image[None], and do not normalise it."
+      )
     if not isinstance(images, jax.Array):
       batch_sharding = sharding.batch_sharding(self.mesh)
       images = sharding.to_global(images, batch_sharding)
     return self.predict_step(self.trainable, self.frozen, images)
+
+  def __repr__(self) -> str:
+    """Describes the model without its arrays."""
+    settings = self.settings
+    return (
+      f"TrainedModel({settings.encoder}, {settings.num_prototypes} INPs, "
+      f"{settings.dtype}, step {self.step}, {self.preprocessing})"
+    )
 
   def merged(self) -> inp_former.INPFormer:
     """Returns the model as a Flax module."""

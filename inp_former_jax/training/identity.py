@@ -1,8 +1,11 @@
 """Compares the identity of a checkpoint with that of a run or a model."""
 
+import hashlib
 import pathlib
 from collections.abc import Mapping
 from typing import Any
+
+from inp_former_jax.data.records import Dataset
 
 # Fields that may differ between the run that saved a checkpoint and the one
 # that resumes it, because they change neither the parameters nor the order of
@@ -46,6 +49,20 @@ class CheckpointError(RuntimeError):
   """Raised if a checkpoint cannot be used, or belongs to another run."""
 
 
+def training_images(dataset: Dataset) -> dict[str, int | str]:
+  """Returns number and checksum of the training images of a data set.
+
+  Args:
+    dataset: The data set of a run.
+
+  Returns:
+    "count", and "sha256" of their categories and names.
+  """
+  names = sorted(f"{r.category}/{r.image.name}" for r in dataset.train)
+  digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+  return {"count": len(names), "sha256": digest}
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   """Flattens a nested dict to one with dotted names.
 
@@ -81,7 +98,11 @@ def _differences(
       continue
     if not for_training and not _within(field, MODEL_FIELDS):
       continue
-    if saved[field] != now.get(field):
+    if saved[field] == now.get(field):
+      continue
+    if field == "training_images.sha256":  # says nothing to people
+      lines.append("training_images: not the same files")
+    else:
       lines.append(f"{field}: {saved[field]!r} there, {now.get(field)!r} here")
   return lines
 

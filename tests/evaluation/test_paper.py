@@ -1,19 +1,21 @@
 """The paper's figures appear beside runs of its settings, and no others."""
 
 import pytest
+
 from inp_former_jax.configs import (
   btad,
   common,
   folder,
   mpdd,
   mvtec,
+  mvtec_ad2,
+  mvtec_loco,
   options,
   realiad,
   super_multi_class,
   visa,
   zero_shot,
 )
-
 from inp_former_jax.evaluation import paper
 
 LEAVES = {
@@ -22,6 +24,8 @@ LEAVES = {
   "realiad": realiad,
   "btad": btad,
   "mpdd": mpdd,
+  "mvtec_loco": mvtec_loco,
+  "mvtec_ad2": mvtec_ad2,
   "folder": folder,
 }
 
@@ -106,7 +110,7 @@ def test_options():
   [
     ("few_shots", "Did you mean 'few_shot'"),
     ("shots", "no option 'shots'"),
-    ("shots=four", "needs a number"),
+    ("shots=four", "needs a whole number"),
     ("small=1", "no option 'small=1'"),
   ],
 )

@@ -64,6 +64,25 @@ def test_map_size_and_parameters_can_be_exchanged(run, model):
   assert other.predict(images).image_score != model.predict(images).image_score
 
 
+@pytest.mark.parametrize(
+  "images",
+  [
+    np.zeros((70, 70, 3), np.uint8),
+    np.zeros((1, 70, 70, 3), np.float32),
+    [np.zeros((70, 70, 3), np.uint8)],
+    "part.png",
+  ],
+)
+def test_what_is_no_batch_of_uint8_is_refused(model, images):
+  with pytest.raises(ValueError, match="must be a batch .* of uint8"):
+    model.predict(images)
+
+
+def test_it_describes_itself_without_its_arrays(model):
+  assert repr(model).startswith("TrainedModel(dinov2reg_vit_femto_14, 6 INPs,")
+  assert len(repr(model)) < 250
+
+
 def test_another_model_than_expected_is_refused(run):
   workdir, config, _ = run
   expected = config.to_dict()

@@ -8,6 +8,7 @@ import collections
 import math
 
 from inp_former_jax.data.inspection.findings import Inspection, Size, size_text
+from inp_former_jax.data.layouts.tree import EXTENSIONS
 from inp_former_jax.data.transforms import Preprocessing
 
 SQUASHED = 1.5  # times as wide or as high as the shape that is resized to
@@ -26,16 +27,28 @@ def find_cautions(
     preprocessing: The sizes that the images are resized and cropped to.
 
   Returns:
-    A paragraph each on images with an EXIF orientation and on squashed images,
-    if there are any, and on the part of all images that is never inspected.
+    A paragraph each on skipped files, on images with an EXIF orientation and on
+    squashed images, if there are any, and on the part of all images that is
+    never inspected.
   """
   sizes = sum(inspection.sizes.values(), collections.Counter())
   paragraphs = (
+    _skipped(inspection.skipped),
     _rotated(inspection.rotated, sizes.total()),
     _squashed(sizes, preprocessing),
     _cropped(preprocessing),
   )
   return [paragraph for paragraph in paragraphs if paragraph]
+
+
+def _skipped(names: tuple[str, ...]) -> str:
+  if not names:
+    return ""
+  return (
+    f"Warning: {len(names):,} image files are skipped because of their ending, "
+    f"e.g. {', '.join(names[:_SHOWN])}. Only files ending in "
+    f"{', '.join(EXTENSIONS)} are read; convert the others."
+  )
 
 
 def _rotated(names: tuple[str, ...], total: int) -> str:

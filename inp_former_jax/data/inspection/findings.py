@@ -30,6 +30,11 @@ PROBLEMS = (
   *(MASK_SIZE, EMPTY_MASK, FAINT_MASK),
 )
 
+# Endings of images that cameras and the web write, and that are not read.
+_OTHER_IMAGES = (
+  *(".webp", ".heic", ".heif", ".avif", ".gif", ".jfif", ".jpe", ".jp2"),
+  *(".dng", ".raw", ".cr2", ".nef", ".arw"),
+)
 Size = tuple[int, int]  # width, height in pixels
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -62,6 +67,8 @@ class Inspection:
     quick: Whether only headers were read.
     rotated: The images with an EXIF orientation, relative to the root; it is
       ignored, which is not a problem in itself.
+    skipped: The image files with an ending that is not read, relative to the
+      root.
   """
 
   dataset: Dataset
@@ -70,6 +77,7 @@ class Inspection:
   unused: dict[str, int]
   quick: bool
   rotated: tuple[str, ...] = ()
+  skipped: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -134,6 +142,7 @@ def inspect_dataset(
     unused=_unused(records, root) if whole else {},
     quick=quick,
     rotated=tuple(rotated),
+    skipped=_skipped(root) if whole else (),
   )
 
 
@@ -307,6 +316,17 @@ def _unused(records: Sequence[Record], root: pathlib.Path) -> dict[str, int]:
     if count:
       unused[_shown(pathlib.Path(folder), root)] = count
   return unused
+
+
+def _skipped(root: pathlib.Path) -> tuple[str, ...]:
+  """Finds images that no layout reads, because of their endings."""
+  return tuple(
+    _shown(pathlib.Path(folder, name), root)
+    for folder, inner, files in os.walk(root)
+    if not inner.sort()  # walks in order
+    for name in sorted(files)
+    if name.lower().endswith(_OTHER_IMAGES) and not name.startswith(".")
+  )
 
 
 def _shown(path: pathlib.Path, root: pathlib.Path) -> str:

@@ -4,9 +4,9 @@ import collections
 
 import numpy as np
 import pytest
-from inp_former_jax.configs import btad, common, folder
 from PIL import ExifTags, Image, PngImagePlugin
 
+from inp_former_jax.configs import btad, common, folder
 from inp_former_jax.data import __main__ as command
 from inp_former_jax.data import transforms
 from inp_former_jax.data.inspection import cautions, findings
@@ -266,3 +266,13 @@ def test_command_refuses_a_crop_larger_than_the_resize(tmp_path, capsys):
 def test_advice_that_would_squash_others_says_separately(other):
   text = caution(command.WHOLE, w300_100=5, **{other: 4})[0]
   assert "train on such images separately" in text
+
+
+def test_files_of_other_endings_are_named(tmp_path, capsys):
+  save(tmp_path / "normal/a.png")
+  for name in ("phone.HEIC", "web.webp", "notes.txt"):
+    (tmp_path / "normal" / name).write_bytes(b"x")
+  assert command.main(["--layout=folder", f"--root={tmp_path}"]) == 0
+  output = " ".join(capsys.readouterr().out.split())
+  assert "2 image files are skipped because of their ending" in output
+  assert "normal/phone.HEIC, normal/web.webp." in output
