@@ -183,7 +183,8 @@ def save_qualitative_grid(
   panel_width = len(COLUMNS) * (CELL + GAP) - GAP
   width = 2 * MARGIN + panels * (panel_width + PANEL_GAP) - PANEL_GAP
   top = MARGIN / 2 + HEADING + (TITLE if title else 0)
-  height = top + rows * (CAPTION + CELL) + MARGIN + COLOUR_BAR
+  cell = CELL * _shape(samples)
+  height = top + rows * (CAPTION + cell) + MARGIN + COLOUR_BAR
   figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
   if title:
     y = 1 - (MARGIN + TITLE) / 2 / height
@@ -191,30 +192,39 @@ def save_qualitative_grid(
   for i, sample in enumerate(samples):
     panel, row = divmod(i, rows)
     left = MARGIN + panel * (panel_width + PANEL_GAP)
-    cells = _row_of_axes(figure, left, top + row * (CAPTION + CELL))
+    cells = _row_of_axes(figure, left, top + row * (CAPTION + cell), cell)
     if row == 0:
-      _write_headings(cells)
+      _write_headings(cells, cell)
     _draw_sample(cells, sample, vmin, vmax)
   _draw_colour_bar(figure, vmin, vmax)
   with replacing(path) as partial:
     FigureCanvasAgg(figure).print_png(partial)
 
 
-def _row_of_axes(figure: Figure, left: float, top: float) -> list[Axes]:
+def _shape(samples: Sequence[QualitativeSample]) -> float:
+  """Returns the height of the cells as a multiple of their width."""
+  shapes = [sample.image.shape[:2] for sample in samples]
+  tallest = max(height / width for height, width in shapes)
+  return float(np.clip(tallest, 0.1, 2.0))
+
+
+def _row_of_axes(
+  figure: Figure, left: float, top: float, cell: float
+) -> list[Axes]:
   """Adds three cells whose caption starts `top` inches below the upper edge."""
   width, height = figure.get_size_inches()
-  bottom = height - top - CAPTION - CELL
+  bottom = height - top - CAPTION - cell
   cells = []
   for column in range(len(COLUMNS)):
     x = left + column * (CELL + GAP)
-    box = (x / width, bottom / height, CELL / width, CELL / height)
+    box = (x / width, bottom / height, CELL / width, cell / height)
     cells.append(figure.add_axes(box, xticks=[], yticks=[], frame_on=False))
   return cells
 
 
-def _write_headings(cells: list[Axes]) -> None:
+def _write_headings(cells: list[Axes], cell: float) -> None:
   for axes, heading in zip(cells, COLUMNS, strict=True):
-    y = 1 + (CAPTION + HEADING / 2) / CELL
+    y = 1 + (CAPTION + HEADING / 2) / cell
     axes.text(
       0.5,
       y,

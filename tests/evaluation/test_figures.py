@@ -1,5 +1,6 @@
 """Figures: one colour scale, sizes, masks, atomic files, no global state."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -65,6 +66,17 @@ def test_grid_grows_by_rows_and_then_by_panels(draw):
   assert titled.shape[0] - one.shape[0] == pytest.approx(
     figures.TITLE * figures.DPI, abs=1
   )
+
+
+def test_rows_have_the_shape_of_the_images(draw):
+  square = sample()
+  wide = dataclasses.replace(
+    square, image=square.image[:16], mask=square.mask[:16]
+  )
+  high = draw([square] * 2).shape[0] - draw([square]).shape[0]
+  low = draw([wide] * 2).shape[0] - draw([wide]).shape[0]
+  saved = figures.CELL * (1 - 16 / 64) * figures.DPI
+  assert high - low == pytest.approx(saved, abs=2)
 
 
 def test_nine_rows_of_noise_stay_below_two_megabytes(tmp_path):
