@@ -3,8 +3,6 @@
 import functools
 import importlib.util
 import re
-import subprocess
-import sys
 
 import pytest
 from ml_collections import ConfigDict
@@ -179,12 +177,9 @@ def test_example_is_short():
   assert len(EXAMPLE.read_text().splitlines()) <= 60
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  "document", [document for document in TO_RUN if TO_RUN[document]], ids=name_of
-)
-def test_commands_run(document, tmp_path):
-  sandbox = Sandbox(tmp_path)
+def run_commands(document, folder) -> None:
+  """Runs all blocks of a document that are not marked, in one sandbox."""
+  sandbox = Sandbox(folder)
   sandbox.prepare(name_of(document))
   for block in TO_RUN[document]:
     sandbox.run_block(block)
@@ -192,15 +187,12 @@ def test_commands_run(document, tmp_path):
     pytest.fail("\n\n".join(sandbox.failures), pytrace=False)
 
 
+# README's have a file of their own, tests/test_readme.py: they take minutes.
 @pytest.mark.slow
-def test_example_trains_a_model_that_finds_defects(tmp_path):
-  run = subprocess.run(
-    [sys.executable, EXAMPLE],
-    cwd=tmp_path,
-    capture_output=True,
-    text=True,
-    timeout=900,
-  )
-  assert run.returncode == 0, run.stdout + run.stderr
-  found = re.search(r"'image_auroc': (?:\w+\.\w+\()?([\d.]+)", run.stdout)
-  assert found and 0.7 < float(found[1]) <= 1, run.stdout
+@pytest.mark.parametrize(
+  "document",
+  [d for d in TO_RUN if TO_RUN[d] and name_of(d) != "README.md"],
+  ids=name_of,
+)
+def test_commands_run(document, tmp_path):
+  run_commands(document, tmp_path)
