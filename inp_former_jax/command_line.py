@@ -11,7 +11,10 @@ from ml_collections import ConfigDict, config_flags
 
 from inp_former_jax import config_files
 
-_REPORTED = (ValueError, OSError, RuntimeError, ArithmeticError, ImportError)
+_REPORTED = (
+  *(ValueError, OSError, RuntimeError, ArithmeticError, ImportError),
+  config_files.ConfigError,
+)
 _CONFIG_HELP = """Name of a config, e.g. --config=mvtec or \
 --config=mvtec:few_shot,shots=2, or the path of a file, e.g. \
 --config=configs/mvtec.py. --config.FIELD=VALUE after it overrides a field, \
@@ -34,7 +37,10 @@ def define_config() -> flags.FlagHolder:
   Returns:
     The holder of the config.
   """
-  names = ", ".join(config_files.config_names())
+  try:
+    names = ", ".join(config_files.config_names())
+  except config_files.ConfigError as error:
+    sys.exit(f"error: {error}")
   config = config_flags.DEFINE_config_file(
     "config", None, f"{_CONFIG_HELP} The names are {names}."
   )

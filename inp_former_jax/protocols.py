@@ -90,8 +90,8 @@ def evaluate_checkpoint(
 def _check(config: ConfigDict) -> None:
   if "protocol" not in config:
     raise ValueError(
-      "The config has no field `protocol`, so it is not one that trains "
-      "an INP-Former. See configs/ for those that do."
+      "The config has no field protocol, so it is not one that trains "
+      "an INP-Former, as folder and mvtec are."
     )
   if config.protocol not in PROTOCOLS:
     raise ValueError(
