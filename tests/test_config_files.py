@@ -213,6 +213,7 @@ def test_a_workdir_is_evaluated_and_finished_without_a_config(
 
 @pytest.mark.slow
 def test_without_a_config_and_a_record_one_line_says_what_to_do(tmp_path):
+  (tmp_path / "w").mkdir()
   run = run_main(tmp_path, "--mode=eval", "--workdir=w")
   assert run.returncode == 1
   assert "--config is missing (w holds no config.json)" in run.stderr
