@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from inp_former_jax import config_files, experiment, sharding
+from inp_former_jax import experiment, sharding
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import Dataset, Record
 from inp_former_jax.evaluation import grid, metrics
@@ -165,7 +165,6 @@ def evaluate_checkpoint(
     DataError: If the data set, or one of its files, cannot be used.
   """
   check_settings(config)
-  config = config_files.with_absolute_paths(config)
   experiment.preprocessing(config)  # checks the sizes
   zero_shot = config.protocol == "zero_shot"
   trained_in = pathlib.Path(workdir).expanduser().absolute()

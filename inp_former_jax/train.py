@@ -41,7 +41,6 @@ def train_and_evaluate(
     ValueError: If a field of the config has a value that cannot be used.
   """
   # 1. Data, mesh, and the checks that need no model.
-  config = config_files.with_absolute_paths(config)
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   mesh = sharding.make_mesh(**config.mesh)
   sharding.check_batch_size(mesh, config.batch_size)

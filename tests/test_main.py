@@ -154,27 +154,24 @@ def test_what_is_missing_is_one_line(flags):
   assert "is missing" in run.stderr
 
 
-def test_a_misspelt_section_gets_the_nearest_name(tmp_path):
-  flag = "--config.modle.encoder=x"
-  run = main("--config=demo", f"--workdir={tmp_path}", flag)
-  assert run.stderr == (
-    "error: the config has no field 'modle'. "
-    'Did you mean "model" instead of "modle"?\n'
-  )
-
-
 def test_distributed_without_processes_is_one_message(tmp_path):
   run = main("--config=demo", f"--workdir={tmp_path}", "--distributed")
   assert run.returncode == 1 and "Traceback" not in run.stderr
   assert "--coordinator=HOST:PORT" in run.stderr
 
 
-def test_unknown_field_is_one_plain_sentence(tmp_path):
-  flag = "--config.model.dtpye=float32"
+@pytest.mark.parametrize(
+  "flag, wrong, right",
+  [
+    ("--config.model.dtpye=float32", "dtpye", "dtype"),
+    ("--config.modle.encoder=x", "modle", "model"),
+  ],
+)
+def test_unknown_field_is_one_plain_sentence(tmp_path, flag, wrong, right):
   run = main("--config=configs/demo.py", f"--workdir={tmp_path}", flag)
   assert run.stderr == (
-    "error: the config has no field 'dtpye'. "
-    'Did you mean "dtype" instead of "dtpye"?\n'
+    f"error: the config has no field '{wrong}'. "
+    f'Did you mean "{right}" instead of "{wrong}"?\n'
   )
 
 

@@ -44,9 +44,8 @@ def main(argv: list[str] | None = None) -> int:
   args = _parse(argv)
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):
-      stream.reconfigure(
-        errors="backslashreplace"
-      )  # file names may hold any bytes
+      # File names may hold any bytes.
+      stream.reconfigure(errors="backslashreplace")
   # Broken EXIF does no harm, and Pillow warns of it only now and then.
   warnings.filterwarnings("ignore", "Corrupt EXIF")
   categories = tuple(filter(None, args.categories.split(",")))

@@ -19,7 +19,6 @@ from inp_former_jax.distillation.views import Views
 from inp_former_jax.models import vit
 from inp_former_jax.training import checkpoint
 from inp_former_jax.weights import pretrained
-from inp_former_jax.weights.encoders import get_encoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,17 +54,7 @@ def load_teacher(name: str, weights: str) -> Teacher:
       'nothing to learn. Name a file, or leave it empty ("") for the published '
       f"weights of {name}."
     )
-  spec = get_encoder(name)
-  graphdef, abstract = nnx.split(
-    nnx.eval_shape(
-      lambda: vit.VisionTransformer(
-        spec.variant, spec.num_registers, rngs=nnx.Rngs(0)
-      )
-    )
-  )
-  loaded = pretrained.load_weights(name, weights, abstract)
-  state = jax.tree.map(jax.numpy.asarray, loaded.state)
-  return Teacher(nnx.merge(graphdef, state), loaded.sha256)
+  return Teacher(*pretrained.load_with_checksum(name, weights))
 
 
 def prepare_targets(

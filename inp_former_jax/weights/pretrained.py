@@ -1,6 +1,7 @@
 """Loads an encoder's weights, by its name or from a file, for a mesh."""
 
 import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -52,18 +53,45 @@ def load_encoder(
     FileNotFoundError, ImportError, ValueError: If the weights cannot be found
       or read, or the encoder is unknown; see `load_weights`.
   """
-  spec = get_encoder(encoder)
+  return load_with_checksum(encoder, encoder_weights, dtype=dtype)[0]
 
-  def build() -> vit.VisionTransformer:
-    return vit.VisionTransformer(
-      spec.variant, spec.num_registers, dtype=dtype, rngs=nnx.Rngs(0)
-    )
 
+def load_with_checksum(
+  encoder: str,
+  encoder_weights: str = "",
+  *,
+  dtype: jax.typing.DTypeLike = jnp.float32,
+) -> tuple[vit.VisionTransformer, str]:
+  """Loads a pretrained encoder as `load_encoder` does.
+
+  Args:
+    encoder: The encoder's name.
+    encoder_weights: Source of the weights.
+    dtype: The compute dtype.
+
+  Returns:
+    The encoder, and the checksum of its file in hex, or "random".
+
+  Raises:
+    FileNotFoundError, ImportError, ValueError: As `load_encoder` raises them.
+  """
+  build = functools.partial(_build, encoder, dtype)
   graphdef, abstract_state = nnx.split(nnx.eval_shape(build))
   loaded = load_weights(encoder, encoder_weights, abstract_state)
   if loaded.state is None:
-    return build()
-  return nnx.merge(graphdef, jax.tree.map(jnp.asarray, loaded.state))
+    return build(), loaded.sha256
+  state = jax.tree.map(jnp.asarray, loaded.state)
+  return nnx.merge(graphdef, state), loaded.sha256
+
+
+def _build(
+  encoder: str, dtype: jax.typing.DTypeLike = jnp.float32
+) -> vit.VisionTransformer:
+  """Builds an encoder, randomly initialised."""
+  spec = get_encoder(encoder)
+  return vit.VisionTransformer(
+    spec.variant, spec.num_registers, dtype=dtype, rngs=nnx.Rngs(0)
+  )
 
 
 def load_weights(
@@ -159,12 +187,7 @@ def import_file(
     )
   if not path.is_file():
     raise FileNotFoundError(f"{path} is not a file; nothing was imported.")
-  spec = get_encoder(name)
-  model = nnx.eval_shape(
-    lambda: vit.VisionTransformer(
-      spec.variant, spec.num_registers, rngs=nnx.Rngs(0)
-    )
-  )
+  model = nnx.eval_shape(lambda: _build(name))
   _read_state(path, nnx.state(model))
   return sources.import_into_cache(name, path, replace=replace)
 

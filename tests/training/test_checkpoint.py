@@ -109,12 +109,13 @@ def test_damaged_checkpoint_is_named(saved):
     checkpointer.restore(params, moments)
 
 
+def full(*args, **kwargs):
+  raise OSError(28, "No space left on device")
+
+
 def test_failed_save_names_the_last_sound_step(saved, monkeypatch):
   folder, params, moments = saved
   checkpointer = checkpoint.Checkpointer(folder, IDENTITY)
-
-  def full(*args, **kwargs):
-    raise OSError(28, "No space left on device")
 
   monkeypatch.setattr(checkpointer._manager, "save", full)
   with pytest.raises(checkpoint.CheckpointError, match="No space.*step 7"):
@@ -126,9 +127,6 @@ def test_failed_first_save_says_that_there_is_no_checkpoint(
   tmp_path, monkeypatch
 ):
   checkpointer = checkpoint.Checkpointer(tmp_path, IDENTITY)
-
-  def full(*args, **kwargs):
-    raise OSError(28, "No space left on device")
 
   monkeypatch.setattr(checkpointer._manager, "save", full)
   with pytest.raises(checkpoint.CheckpointError, match="There is no complete"):
