@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 import inp_former_jax as inp
 from inp_former_jax.evaluation import figures
+from inp_former_jax.inference.colours import colour_scale
 
 SIZES = {"dpi": 110, "facecolor": "white"}
 BAD = {"board": "missing_component", "cloth": "hole", "washer": "chip"}
@@ -28,7 +29,7 @@ def main(workdir: str, target: str) -> None:
   answer = model.predict(images)
   maps, scores = np.asarray(answer.anomaly_map), np.asarray(answer.image_score)
   labels = np.array([record.label for record in records])
-  scale = figures.colour_scale(maps[labels == 0], maps[labels == 1])
+  scale = colour_scale(maps[labels == 0], maps[labels == 1])
 
   figure = Figure(figsize=(9.2, 3.5), **SIZES)
   chosen = choose(records)

@@ -8,12 +8,11 @@ import numpy as np
 from inp_former_jax.data import transforms
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Record
 from inp_former_jax.evaluation.figures import (
-  ColourScale,
   QualitativeSample,
-  colour_scale,
   save_qualitative_grid,
 )
 from inp_former_jax.evaluation.results import Evaluation
+from inp_former_jax.inference.colours import ColourScale, colour_scale
 
 COLOUR_SCALE_IMAGES = 100  # normal images, and as many defective ones
 

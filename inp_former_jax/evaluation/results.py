@@ -7,7 +7,7 @@ import numpy as np
 
 from inp_former_jax.data.records import Record
 from inp_former_jax.data.transforms import Preprocessing
-from inp_former_jax.evaluation.figures import ColourScale
+from inp_former_jax.inference.colours import ColourScale
 
 COLUMNS = {
   "image_auroc": "image\nAUROC",

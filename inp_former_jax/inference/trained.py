@@ -36,6 +36,10 @@ class TrainedModel:
     preprocessing: Sizes of the images that it was trained on; None if they are
       not known, as for a converted checkpoint.
     map_size: Side of the anomaly maps in pixels.
+    top_fraction: Share of a map's pixels, the highest, whose mean is the image
+      score.
+    zero_shot: Whether a patch is scored by its distance to the nearest INP of
+      its own image.
     mesh: The devices that its arrays are on.
     graphdef: Structure of the Flax module.
     trainable: State of extractor, bottleneck and decoder. It may hold shapes
@@ -48,6 +52,8 @@ class TrainedModel:
   step: int
   preprocessing: Preprocessing | None
   map_size: int
+  top_fraction: float
+  zero_shot: bool
   mesh: Mesh
   graphdef: nnx.GraphDef
   trainable: nnx.State
@@ -131,6 +137,8 @@ def from_state(
     step=step,
     preprocessing=preprocessing,
     map_size=size,
+    top_fraction=top_fraction,
+    zero_shot=zero_shot,
     mesh=mesh,
     graphdef=state.graphdef,
     trainable=trainable,

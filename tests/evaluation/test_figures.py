@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from inp_former_jax.evaluation import figures
+from inp_former_jax.inference.colours import colour_scale
 
 
 def sample(anomaly_map=None, mask="empty", title="washer / good", size=64):
@@ -203,34 +204,34 @@ def maps(peak, count=20, seed=0):
 def test_good_parts_stay_below_three_fifths_of_the_scale():
   normal = maps(0.06)
   for others in ((), maps(0.08), maps(0.3)):
-    scale = figures.colour_scale(iter(normal), iter(others))
+    scale = colour_scale(iter(normal), iter(others))
     limit = scale.vmin + 0.6 * (scale.vmax - scale.vmin)
     assert scale.vmin == pytest.approx(0.05, abs=1e-3)
     assert max(m.max() for m in normal) <= limit + 1e-9
 
 
 def test_badly_separated_maps_use_the_whole_scale_for_good_parts():
-  scale = figures.colour_scale(maps(0.35), maps(0.36))
+  scale = colour_scale(maps(0.35), maps(0.36))
   share = (0.35 - scale.vmin) / (scale.vmax - scale.vmin)
   assert share == pytest.approx(0.6)
 
 
 def test_defects_reach_the_hot_end_whatever_a_few_outliers():
   normal, defective = maps(0.06), maps(0.3)
-  plain = figures.colour_scale(normal, defective)
+  plain = colour_scale(normal, defective)
   assert plain.vmax == pytest.approx(0.3)
   normal[0][0, 0] = defective[0][0, 0] = 1.9
-  assert figures.colour_scale(normal, defective).vmax < 0.35
+  assert colour_scale(normal, defective).vmax < 0.35
 
 
 def test_constant_maps_still_give_a_scale():
-  scale = figures.colour_scale([np.zeros((8, 8))])
+  scale = colour_scale([np.zeros((8, 8))])
   assert scale.vmin < scale.vmax
 
 
 def test_scale_refuses_no_normal_maps_and_nan():
   with pytest.raises(ValueError, match="normal"):
-    figures.colour_scale([])
+    colour_scale([])
   damaged = np.full((8, 8), np.nan)
   with pytest.raises(ValueError, match="not finite"):
-    figures.colour_scale([np.zeros((8, 8))], [damaged])
+    colour_scale([np.zeros((8, 8))], [damaged])

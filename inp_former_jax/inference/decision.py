@@ -1,0 +1,63 @@
+"""Decides by thresholds whether images and pixels are anomalous.
+
+Every use decides by these lines: prediction, evaluation and exported models.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+  """What a model's scores are compared with.
+
+  Attributes:
+    image: The image score above which an image is anomalous.
+    pixel: The value of the anomaly map above which a pixel is anomalous.
+    typical: The median image score of normal images, at most `image`.
+  """
+
+  image: float
+  pixel: float
+  typical: float
+
+  def is_anomalous(self, score: Any) -> Any:
+    """Decides about images.
+
+    Args:
+      score: An image score, or an array of them.
+
+    Returns:
+      True where a score is above the threshold.
+    """
+    return score > self.image
+
+  def mask(self, anomaly_map: Any) -> Any:
+    """Decides about pixels.
+
+    Args:
+      anomaly_map: Anomaly maps of any shape, NaN where nothing was inspected.
+
+    Returns:
+      True where a pixel is above the threshold; False where it is NaN.
+    """
+    return anomaly_map > self.pixel
+
+  def normalised(self, score: Any) -> Any:
+    """Expresses a score in terms of the threshold.
+
+    Args:
+      score: An image score, or an array of them.
+
+    Returns:
+      A number in [0, 1]: 0 for the median of the normal images or less, 0.5 at
+      the threshold, and 1 at twice its distance from the median or more.
+    """
+    scale = 2 * max(self.image - self.typical, 1e-6)
+    relative = (score - self.typical) / scale
+    if isinstance(relative, jax.Array):
+      return relative.clip(0, 1)
+    return np.clip(relative, 0, 1)
