@@ -200,6 +200,7 @@ def _from_json(item: Mapping[str, Any]) -> Calibration:
 
 
 def _evidence(fields: Mapping[str, Any]) -> Evidence:
-  intervals = ("image_interval", "pixel_interval")
   values: dict[str, Any] = dict(fields)
-  return Evidence(**values | {k: tuple(values[k]) for k in intervals})
+  for name in ("image_interval", "pixel_interval"):
+    values[name] = tuple(values[name])
+  return Evidence(**values)
