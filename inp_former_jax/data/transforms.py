@@ -133,11 +133,33 @@ def load_mask(
     DataError: If a file cannot be decoded, differs in size from the image, or
       has pixels that are not 0 but none that is brighter than half.
   """
-  masks = [_read_mask(path, values, image_path) for path in paths]
-  mask = functools.reduce(ImageChops.lighter, masks)
+  mask = decode_mask(paths, values=values, image_path=image_path)
   return binary_mask(
     np.asarray(resize_and_crop(mask, preprocessing)), evaluation_size
   )
+
+
+def decode_mask(
+  paths: Sequence[ImageSource],
+  *,
+  values: str = BRIGHT,
+  image_path: ImageSource | None = None,
+) -> Image.Image:
+  """Reads the mask of an image at its own size.
+
+  Args:
+    paths: The mask files; a pixel is defective if any of them marks it.
+    values: Which pixels of a file are defective, see `Record.mask_values`.
+    image_path: The image whose size the masks must have; None skips the check.
+
+  Returns:
+    The mask, of mode "L", brighter than half where the image is defective.
+
+  Raises:
+    DataError: As for `load_mask`.
+  """
+  masks = [_read_mask(path, values, image_path) for path in paths]
+  return functools.reduce(ImageChops.lighter, masks)
 
 
 def _read_mask(
@@ -268,10 +290,19 @@ def resize_and_crop(
     preprocessing.crop,
   )
   image = image.resize((width, height), Image.Resampling.BILINEAR)
-  # As in torchvision, halves are rounded to the even number.
-  top = int(round((height - crop_height) / 2.0))
-  left = int(round((width - crop_width) / 2.0))
+  top, left = crop_start(height, crop_height), crop_start(width, crop_width)
   return image.crop((left, top, left + crop_width, top + crop_height))
+
+
+def crop_start(resize: int, crop: int) -> int:
+  """Returns the first pixel of a centre crop along an axis.
+
+  Args:
+    resize: The number of pixels after resizing.
+    crop: The number of pixels of the crop.
+  """
+  # As in torchvision, halves are rounded to the even number.
+  return int(round((resize - crop) / 2.0))
 
 
 def binary_mask(mask: np.ndarray, size: int) -> np.ndarray:
