@@ -5,8 +5,10 @@ import functools
 import io
 import os
 import pathlib
+import stat
 import threading
 import types
+import warnings
 from collections.abc import Sequence
 from typing import BinaryIO
 
@@ -14,9 +16,21 @@ from PIL import Image, UnidentifiedImageError
 
 from inp_former_jax.data.errors import DataError
 
+# Endings of the names of image files, in lower case.
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 IMAGE, MASKS = "image", "masks"  # features of the stored data set
 INSTALL = 'pip install "inp-former-jax[tfds]"'
 
+# Pillow's warning for images from half the limit on, as an entry of
+# `warnings.filters`. They are read, so there is nothing to warn of.
+_NO_SIZE_WARNING = ("ignore", None, Image.DecompressionBombWarning, None, 0)
+_KINDS = {
+  stat.S_IFDIR: "a folder",
+  stat.S_IFIFO: "a named pipe (FIFO)",
+  stat.S_IFSOCK: "a socket",
+  stat.S_IFCHR: "a device",
+  stat.S_IFBLK: "a device",
+}
 _OPENING = threading.Lock()
 # The last record that each thread has read: an evaluation asks for the same
 # record three times, for the image, its size and the masks.
@@ -87,7 +101,12 @@ ImageSource = str | os.PathLike | StoredFile
 
 
 def open_image_file(source: ImageSource) -> Image.Image:
-  """Opens an image, as `PIL.Image.open` does.
+  """Opens an image, as `PIL.Image.open` does, if it is safe to decode.
+
+  Every image of training, evaluation and prediction is opened here. The limit
+  of its size is twice `PIL.Image.MAX_IMAGE_PIXELS` pixels, with the value that
+  this has at the time; if it is None, there is no limit. Below the limit
+  Pillow's warnings about the size are silenced.
 
   Args:
     source: The path of the image, or the file within a TFDS data set.
@@ -96,10 +115,35 @@ def open_image_file(source: ImageSource) -> Image.Image:
     The image, whose pixels are not decoded yet.
 
   Raises:
-    DataError: If the data set that holds the file cannot be read.
+    DataError: If the path is not that of a regular file, if the image has too
+      many pixels, several frames or is a program in PostScript, or if the data
+      set that holds the file cannot be read.
     UnidentifiedImageError: If the file is not an image.
     OSError: If the file cannot be opened.
   """
+  _require_regular_file(source)
+  if _NO_SIZE_WARNING not in warnings.filters:
+    # `warnings.catch_warnings` would change the filters of all threads.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+  try:
+    image = _open(source)
+  except Image.DecompressionBombError as error:
+    # "Image size (N pixels) exceeds limit of M pixels, could be ..."
+    reason = str(error).partition(",")[0]
+    raise DataError(
+      f"{printable(source)} is not decoded: {reason[:1].lower()}{reason[1:]}. "
+      "Cut the image into parts or make it smaller; or, if you trust the file, "
+      "raise the limit, which is twice PIL.Image.MAX_IMAGE_PIXELS."
+    ) from error
+  try:
+    _require_single_picture(image, source)
+  except BaseException:
+    image.close()
+    raise
+  return image
+
+
+def _open(source: ImageSource) -> Image.Image:
   if not isinstance(source, StoredFile):
     return Image.open(source)
   try:
@@ -109,6 +153,94 @@ def open_image_file(source: ImageSource) -> Image.Image:
     raise UnidentifiedImageError(
       f"cannot identify image file {source.path!r}"
     ) from None
+
+
+def _require_regular_file(source: ImageSource) -> None:
+  """Refuses what has no content to read; opening a FIFO would wait forever."""
+  if isinstance(source, StoredFile):
+    return
+  kind = stat.S_IFMT(os.stat(source).st_mode)
+  if kind != stat.S_IFREG:
+    raise DataError(
+      f"{printable(source)} is {_KINDS.get(kind, 'not a regular file')}; "
+      "expected an image file. Replace or remove it."
+    )
+
+
+def _require_single_picture(image: Image.Image, source: ImageSource) -> None:
+  frames = getattr(image, "n_frames", 1)
+  # The first picture of an MPO is the photo; the others are its previews or
+  # what a second lens has seen.
+  if frames > 1 and image.format != "MPO":
+    raise DataError(
+      f"{printable(source)} holds {frames} frames (of {image.format}); "
+      "expected a single picture, because the others would be left out. Save "
+      "each frame as an image file of its own."
+    )
+  if image.format == "EPS":  # Pillow has Ghostscript run it
+    raise DataError(
+      f"{printable(source)} is a PostScript file, which is a program; expected "
+      "an image. Convert it."
+    )
+
+
+def printable(source: ImageSource) -> str:
+  """Returns the name of a file for an error, in a line of printable text.
+
+  Args:
+    source: The path of the file, or the file within a TFDS data set.
+
+  Returns:
+    The path; in quotes and with escapes if it holds line breaks, other control
+    characters or bytes that are no text.
+  """
+  name = str(os.fsdecode(source) if isinstance(source, bytes) else source)
+  return name if name.isprintable() else repr(name)
+
+
+def find_images(folder: str | os.PathLike) -> list[pathlib.Path]:
+  """Finds everything in a folder that has the name of an image file.
+
+  Hidden files and folders are left out. Links to folders are followed, and
+  every folder is searched once, so that links in a circle do no harm. What has
+  such a name but is no file (a folder, a FIFO, a broken link) is included:
+  reading it reports what it is, rather than leaving it out unnoticed.
+
+  Args:
+    folder: The folder, which is searched to any depth.
+
+  Returns:
+    The paths, sorted, each beginning with `folder`.
+
+  Raises:
+    DataError: If `folder`, or a folder inside it, cannot be listed.
+  """
+  found: list[pathlib.Path] = []
+  seen: set[tuple[int, int]] = set()
+  for place, folders, files in os.walk(
+    folder, followlinks=True, onerror=_not_listed
+  ):
+    status = os.stat(place)
+    if (status.st_dev, status.st_ino) in seen:
+      folders.clear()
+      continue
+    seen.add((status.st_dev, status.st_ino))
+    names = [n for n in folders + files if _is_visible_image(n)]
+    found += [pathlib.Path(place, name) for name in names]
+    inner = [n for n in folders if n[0] != "." and n not in set(names)]
+    folders[:] = sorted(inner)
+  return sorted(found)
+
+
+def _is_visible_image(name: str) -> bool:
+  return name[0] != "." and os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def _not_listed(error: OSError) -> None:
+  raise DataError(
+    f"{printable(error.filename)} cannot be searched for images: "
+    f"{error.strerror}. Name a folder that can be read."
+  ) from error
 
 
 def forget_open_files() -> None:

@@ -16,7 +16,11 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from inp_former_jax.data.errors import DataError
-from inp_former_jax.data.image_files import ImageSource, open_image_file
+from inp_former_jax.data.image_files import (
+  ImageSource,
+  open_image_file,
+  printable,
+)
 from inp_former_jax.data.records import BRIGHT, NON_ZERO
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -105,8 +109,28 @@ def load_image(path: ImageSource, preprocessing: Preprocessing) -> np.ndarray:
   Raises:
     DataError: If the file cannot be decoded.
   """
+  return load_with_size(path, preprocessing)[0]
+
+
+def load_with_size(
+  path: ImageSource, preprocessing: Preprocessing
+) -> tuple[np.ndarray, tuple[int, int]]:
+  """Decodes, resizes and crops an image, and returns its own size as well.
+
+  Args:
+    path: An image file of any mode; a grey image is repeated over the channels.
+    preprocessing: The sizes to resize and crop to.
+
+  Returns:
+    The RGB image, (Hc, Wc, 3) uint8, and the (height, width) in pixels that
+    the stored image has.
+
+  Raises:
+    DataError: If the file cannot be decoded.
+  """
   image = decode(path, "RGB")
-  return np.asarray(resize_and_crop(image, preprocessing))
+  crop = np.asarray(resize_and_crop(image, preprocessing))
+  return crop, (image.height, image.width)
 
 
 def load_mask(
@@ -175,16 +199,17 @@ def _read_mask(
       size = image.size
     if mask.size != size:
       raise DataError(
-        f"The mask {path} is {mask.width}x{mask.height} pixels, its image "
-        f"{image_path} is {size[0]}x{size[1]} (width x height); expected the "
-        "same size. Draw the mask on the image as it is stored."
+        f"The mask {printable(path)} is {mask.width}x{mask.height} pixels, its "
+        f"image {printable(image_path)} is {size[0]}x{size[1]} (width x "
+        "height); expected the same size. Draw the mask on the image as it is "
+        "stored."
       )
   largest = brightest(mask)
   if 0 < largest < 128:
     raise DataError(
-      f"The mask {path} has no pixel brighter than {largest} of 255; "
-      "expected 0 for normal and 255 for defective pixels. If it holds class "
-      "numbers, write 255 where they are not 0."
+      f"The mask {printable(path)} has no pixel brighter than {largest} of "
+      "255; expected 0 for normal and 255 for defective pixels. If it holds "
+      "class numbers, write 255 where they are not 0."
     )
   return mask
 
@@ -228,13 +253,13 @@ def _readable(path: ImageSource) -> Iterator[None]:
   try:
     yield
   except DataError:
-    raise  # The data set that holds the image cannot be read.
+    raise  # It names the file already.
   # Pillow's plugins raise errors of many types for a damaged file.
   except Exception as error:
-    reason = str(error) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
     raise DataError(
-      f"{path} cannot be read as an image: {reason}. Replace the file, or "
-      "remove it from the data set."
+      f"{printable(path)} cannot be read as an image: {reason}. Replace the "
+      "file, or remove it from the data set."
     ) from error
 
 

@@ -9,10 +9,9 @@ import numpy as np
 from absl import logging
 from PIL import Image, ImageEnhance, ImageFilter
 
-from inp_former_jax.data import transforms
+from inp_former_jax.data import image_files, transforms
 from inp_former_jax.data.demo import parts
 from inp_former_jax.data.errors import DataError
-from inp_former_jax.data.layouts import tree
 from inp_former_jax.distillation.textures import make_texture
 
 TRAIN, HELD_OUT = "train", "held_out"
@@ -156,24 +155,23 @@ def find_images(folder: str) -> list[pathlib.Path]:
     )
   paths = [
     path
-    for path in sorted(root.rglob("*"))
-    if path.suffix.lower() in tree.EXTENSIONS
-    and "ground_truth" not in path.parts
-    and _can_be_opened(path)
+    for path in image_files.find_images(root)
+    if "ground_truth" not in path.parts and _can_be_opened(path)
   ]
   if len(paths) < 2:
     raise DataError(
-      f"{root} holds {len(paths)} images ({', '.join(tree.EXTENSIONS)}); "
-      "expected at least two, because some are held out."
+      f"{root} holds {len(paths)} images "
+      f"({', '.join(image_files.EXTENSIONS)}); expected at least two, because "
+      "some are held out."
     )
   return paths
 
 
 def _can_be_opened(path: pathlib.Path) -> bool:
   try:
-    with Image.open(path):
+    with image_files.open_image_file(path):
       return True
-  except OSError as error:
+  except (DataError, OSError) as error:
     logging.warning("%s is left out: %s", path, error)
     return False
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from inp_former_jax.data import transforms
-from inp_former_jax.data.layouts.tree import EXTENSIONS
+from inp_former_jax.data.image_files import find_images
 from inp_former_jax.inference import trained
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.weights import files
@@ -85,7 +85,7 @@ def image_scores(
     ValueError: If the crop is no multiple of the patch size.
   """
   preprocessing.require_patches(model.settings.spec.patch_size)
-  paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
+  paths = find_images(folder)
   if not paths:
     raise FileNotFoundError(f"{folder} holds no images.")
   for path in paths:

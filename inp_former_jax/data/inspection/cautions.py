@@ -7,8 +7,8 @@ command replaces them by flags.
 import collections
 import math
 
+from inp_former_jax.data.image_files import EXTENSIONS
 from inp_former_jax.data.inspection.findings import Inspection, Size, size_text
-from inp_former_jax.data.layouts.tree import EXTENSIONS
 from inp_former_jax.data.transforms import Preprocessing
 
 SQUASHED = 1.5  # times as wide or as high as the shape that is resized to

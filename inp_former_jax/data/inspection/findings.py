@@ -13,8 +13,8 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from inp_former_jax.data import transforms
+from inp_former_jax.data.image_files import EXTENSIONS, open_image_file
 from inp_former_jax.data.inspection.published import differences, find_published
-from inp_former_jax.data.layouts.tree import EXTENSIONS
 from inp_former_jax.data.records import DEFECTIVE, NON_ZERO, Dataset, Record
 
 # Kinds of problems, in the order of the report.
@@ -204,7 +204,7 @@ def _examine_mask(
 
 def _read_header(path: pathlib.Path) -> tuple[Size, bool]:
   """Returns the size, and whether there is an EXIF orientation to apply."""
-  with Image.open(path) as image:
+  with open_image_file(path) as image:
     return image.size, _is_rotated(image)
 
 
@@ -223,7 +223,7 @@ def _is_rotated(image: Image.Image) -> bool:
 def _brightest(mask: pathlib.Path, values: str) -> int:
   """Returns the largest pixel in [0, 255], as `transforms` reads the mask."""
   if values == NON_ZERO:
-    with Image.open(mask) as image:
+    with open_image_file(mask) as image:
       stored = np.asarray(image)
     # Transparency marks nothing.
     return 255 * int((stored[..., :3] if stored.ndim == 3 else stored).any())

@@ -29,9 +29,9 @@ import pathlib
 from collections.abc import Sequence
 
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.image_files import EXTENSIONS
 from inp_former_jax.data.layouts import split_file
 from inp_former_jax.data.layouts.tree import (
-  EXTENSIONS,
   absolute,
   images_of,
   match_masks,

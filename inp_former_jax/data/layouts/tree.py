@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.image_files import EXTENSIONS
 from inp_former_jax.data.records import Record
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 _Value = TypeVar("_Value")
 
