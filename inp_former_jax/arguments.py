@@ -8,6 +8,9 @@ import warnings
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import rich.console
+import rich.progress
+
 from inp_former_jax.field_names import with_flag_names
 
 FAILED = 2  # the exit code of a command that could not do its work
@@ -129,13 +132,15 @@ def run(command: Callable[[], int], flags: Collection[str] = ()) -> int:
     return FAILED
 
 
-def printable(name: object) -> str:
-  """Returns a file name without line breaks and other control characters.
-
-  Args:
-    name: A path, or anything else that has a text.
-  """
-  return "".join(
-    c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1]
-    for c in str(name)
+def progress_bar() -> rich.progress.Progress:
+  """Returns a bar on stderr, as results go to stdout; none without a screen."""
+  console = rich.console.Console(stderr=True)
+  return rich.progress.Progress(
+    rich.progress.TextColumn("{task.description}"),
+    rich.progress.BarColumn(20),
+    rich.progress.MofNCompleteColumn(),
+    rich.progress.TimeRemainingColumn(compact=True),
+    console=console,
+    transient=True,
+    disable=not console.is_terminal,
   )

@@ -166,6 +166,15 @@ def to_local(array: jax.Array) -> np.ndarray:
   return np.concatenate([np.asarray(shards[i]) for i in sorted(shards)])
 
 
+def to_host(array: jax.Array) -> np.ndarray:
+  """Returns the whole of an array, which all its processes must ask for."""
+  if array.is_fully_replicated:
+    return np.asarray(array.addressable_data(0))
+  from jax.experimental import multihost_utils
+
+  return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
 def sum_over_processes(array: np.ndarray) -> np.ndarray:
   """Returns the sum over all processes of an equally shaped host array."""
   return gather_processes(array).sum(axis=0)

@@ -16,8 +16,8 @@ import sys
 import warnings
 
 import rich.console
-import rich.progress
 
+from inp_former_jax import arguments
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.inspection.cautions import PAPER, find_cautions
 from inp_former_jax.data.inspection.findings import inspect_dataset
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
   except (DataError, OSError) as error:
     print(f"error: {_with_flags(str(error))}", file=sys.stderr)
     return 2
-  bar = _progress_bar()
+  bar = arguments.progress_bar()
   with bar:
     inspection = inspect_dataset(
       dataset,
@@ -146,20 +146,6 @@ def _positive(text: str) -> int:
   if number < 1:
     raise argparse.ArgumentTypeError(f"{number} is not above 0")
   return number
-
-
-def _progress_bar() -> rich.progress.Progress:
-  # On stderr, because the tables go to stdout.
-  console = rich.console.Console(stderr=True)
-  return rich.progress.Progress(
-    rich.progress.TextColumn("{task.description}"),
-    rich.progress.BarColumn(20),
-    rich.progress.MofNCompleteColumn(),
-    rich.progress.TimeRemainingColumn(compact=True),
-    console=console,
-    transient=True,
-    disable=not console.is_terminal,
-  )
 
 
 if __name__ == "__main__":

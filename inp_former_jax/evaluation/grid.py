@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from inp_former_jax.data import transforms
+from inp_former_jax.data.masks import load_mask
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Record
 from inp_former_jax.evaluation.figures import (
   QualitativeSample,
@@ -117,7 +118,7 @@ def save_grid(path: pathlib.Path, result: Evaluation) -> None:
     if record.label:
       mask = None
     if record.masks:
-      mask = transforms.load_mask(
+      mask = load_mask(
         record.masks, preprocessing, size, values=record.mask_values
       )
     samples.append(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from inp_former_jax.data import transforms
+from inp_former_jax.data.masks import decode_mask
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Record
 from inp_former_jax.inference import false_alarms
 from inp_former_jax.inference.answer import Answer
@@ -196,7 +196,7 @@ def _samples(
     inspected = ~np.isnan(pixels)
     mask = None
     if record.masks:
-      whole = transforms.decode_mask(
+      whole = decode_mask(
         record.masks, values=record.mask_values, image_path=record.image
       )
       mask = (np.asarray(whole)[grid] > 127)[inspected]

@@ -78,16 +78,18 @@ def with_aspect_of(
     the same share of each side as before.
   """
   scale = math.sqrt(math.prod(preprocessing.crop) / math.prod(size))
-  crop = tuple(
-    max(1, round(side * scale / patch_size)) * patch_size for side in size
+  (height, rows), (width, columns) = (
+    _scaled(*axis, scale, patch_size) for axis in _axes(size, preprocessing)
   )
-  resize = tuple(
-    round(new * whole / old)
-    for new, whole, old in zip(
-      crop, preprocessing.resize, preprocessing.crop, strict=True
-    )
-  )
-  return Preprocessing(resize=resize, crop=crop)
+  return Preprocessing(resize=(height, width), crop=(rows, columns))
+
+
+def _scaled(
+  side: int, resize: int, crop: int, scale: float, patch_size: int
+) -> tuple[int, int]:
+  """Returns the sides of resized image and crop along an axis."""
+  new_crop = max(1, round(side * scale / patch_size)) * patch_size
+  return round(new_crop * resize / crop), new_crop
 
 
 def _axes(size: tuple[int, int], preprocessing: Preprocessing):

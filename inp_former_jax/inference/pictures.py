@@ -6,14 +6,26 @@ inputs of the model, takes their maps, and ends as one map and one score.
 
 import dataclasses
 import functools
+import os
+import pathlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
+from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image
 
 from inp_former_jax.data import transforms
-from inp_former_jax.data.image_files import ImageSource, StoredFile
+from inp_former_jax.data.arrays import from_array
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.image_files import (
+  EXTENSIONS,
+  ImageSource,
+  StoredFile,
+  find_images,
+  printable,
+)
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.inference import geometry, scoring
 from inp_former_jax.inference.parallel import ordered_map
@@ -241,16 +253,14 @@ def batches(inputs: Iterable[Input], size: int) -> Iterator[list[Input]]:
 
 
 def _decode(item: Item) -> Image.Image:
-  if isinstance(item, Image.Image):
-    return transforms.to_8_bit(item, "RGB")
-  if isinstance(item, np.ndarray):
-    return transforms.from_array(item)
+  if isinstance(item, Image.Image | np.ndarray):
+    return from_array(item)
   return transforms.decode(item, "RGB")
 
 
 def is_image(item: object) -> bool:
   """Returns whether something is one image, rather than several."""
-  if isinstance(item, np.ndarray):
+  if isinstance(item, np.ndarray | jax.Array):
     return item.ndim < 4
   return isinstance(item, Image.Image | StoredFile)
 
@@ -272,3 +282,42 @@ def _ignored_samples(
   box = geometry.field_of_view(size, preprocessing)
   share = picture.resize((samples, samples), Image.Resampling.BOX, box=box)
   return np.asarray(share) > 0
+
+
+def flat(images: Any) -> Iterable[Item]:
+  """Returns single images from whatever holds them.
+
+  Args:
+    images: One image; a folder, which is searched with its subfolders; a batch
+      (B, H, W, 3); or an iterable of any of these.
+
+  Returns:
+    The images; those of an iterable that is no list or tuple are taken from it
+    one by one.
+
+  Raises:
+    DataError: If a folder holds no images, or cannot be searched.
+    ValueError: If it is none of these.
+  """
+  if isinstance(images, str | os.PathLike):
+    path = pathlib.Path(images).expanduser()
+    if not path.is_dir() or path.suffix.lower() in EXTENSIONS:
+      return [images]  # a folder that is named like an image is reported
+    found = find_images(path)
+    if not found:
+      raise DataError(
+        f"{printable(path)} holds no images: no file in it or in its "
+        f"subfolders ends in {', '.join(sorted(EXTENSIONS))}."
+      )
+    return found
+  if is_image(images):
+    return [np.asarray(images) if isinstance(images, jax.Array) else images]
+  if isinstance(images, np.ndarray | jax.Array):
+    return np.asarray(images)  # a batch: its rows
+  if not isinstance(images, Iterable):
+    raise ValueError(
+      f"`images` is a {type(images).__name__}; expected a path, a Pillow image, "
+      "an array, or an iterable of these."
+    )
+  items = (item for group in images for item in flat(group))
+  return list(items) if isinstance(images, list | tuple) else items

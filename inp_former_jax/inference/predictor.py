@@ -11,7 +11,7 @@ import numpy as np
 
 from inp_former_jax import sharding
 from inp_former_jax.data.errors import DataError
-from inp_former_jax.data.image_files import ImageSource, find_images
+from inp_former_jax.data.image_files import ImageSource
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.inference import geometry, pictures, trained
 from inp_former_jax.inference.answer import Answer, Source, make_answer
@@ -211,17 +211,12 @@ class Predictor:
         iterated over.
       ValueError: If an array is not an image, or the category is unknown.
     """
-    if isinstance(images, jax.Array):
-      images = np.asarray(images)
     if isinstance(images, str | os.PathLike):
       one = not pathlib.Path(images).expanduser().is_dir()
     else:
       one = pictures.is_image(images)
-    if one:
-      size = self.batch_size if self._framing.tile else self._devices
-      (answer,) = self._answers([images], lambda _: category, None, size)
-      return answer
-    return self.stream(images, category=category)
+    answers = self.stream(images, category=category)
+    return next(answers) if one else answers
 
   def stream(
     self,
@@ -249,7 +244,11 @@ class Predictor:
     """
     self._check_category(category)
     name = category if callable(category) else lambda _: category
-    return self._answers(_flat(images), name, on_error, self.batch_size)
+    items = pictures.flat(images)
+    size = self.batch_size
+    if isinstance(items, list) and len(items) == 1 and not self._framing.tile:
+      size = self._devices  # a single image does not have to fill a batch
+    return self._answers(items, name, on_error, size)
 
   def _check_category(self, category: str | Callable) -> None:
     if callable(category) or category == ALL or not self.calibration:
@@ -333,17 +332,3 @@ def _put_together(batch: list[pictures.Input], prediction) -> Iterator[Picture]:
   for row, item in enumerate(batch):
     if item.picture.add(item.tile, maps[row], float(scores[row])):
       yield item.picture
-
-
-def _flat(images: Any) -> Iterable[Item]:
-  """Yields single images from whatever holds them."""
-  if isinstance(images, str | os.PathLike):
-    path = pathlib.Path(images).expanduser()
-    return find_images(path) if path.is_dir() else [images]
-  if pictures.is_image(images):
-    return [images]
-  if isinstance(images, jax.Array):
-    return np.asarray(images)
-  if isinstance(images, np.ndarray):
-    return images  # a batch: its rows
-  return (item for group in images for item in _flat(group))

@@ -154,6 +154,42 @@ def from_state(
   )
 
 
+def on_this_process(model: TrainedModel) -> TrainedModel:
+  """Copies a model whose mesh spans several processes to this one's devices.
+
+  All processes of the model's mesh must call this function.
+
+  Args:
+    model: The model.
+
+  Returns:
+    The model on all devices of this process; the model itself if there is only
+    one process.
+  """
+  if jax.process_count() == 1:
+    return model
+  mesh = sharding.local_mesh()
+  place = sharding.replicated(mesh)
+  trainable, frozen = (
+    jax.tree.map(lambda x: jax.device_put(sharding.to_host(x), place), part)
+    for part in (model.trainable, model.frozen)
+  )
+  return dataclasses.replace(
+    model,
+    mesh=mesh,
+    trainable=trainable,
+    frozen=frozen,
+    predict_step=make_predict_step(
+      model.graphdef,
+      mesh,
+      patch_size=model.settings.spec.patch_size,
+      size=model.map_size,
+      top_fraction=model.top_fraction,
+      zero_shot=model.zero_shot,
+    ),
+  )
+
+
 def load(
   workdir: str | os.PathLike,
   mesh: Mesh | None = None,

@@ -1,0 +1,194 @@
+"""Writes answers to files: a table, a line of JSON each, and pictures."""
+
+import csv
+import json
+import os
+import pathlib
+from collections.abc import Collection
+
+import numpy as np
+from PIL import Image
+
+from inp_former_jax.atomic import replacing
+from inp_former_jax.data import transforms
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.evaluation import figures
+from inp_former_jax.inference.answer import Answer
+from inp_former_jax.inference.colours import ColourScale
+
+CSV, JSONL = "predictions.csv", "predictions.jsonl"
+OVERLAY, MAP, MASK, CONTOUR = "overlay", "map", "mask", "contour"
+PICTURES = (OVERLAY, MAP, MASK, CONTOUR)
+_NEED_CALIBRATION = (MASK, CONTOUR)
+COLUMNS = (
+  *("source", "category", "score", "normalised", "decision", "threshold"),
+)
+DECISIONS = {True: "anomalous", False: "normal", None: ""}
+
+
+def row(answer: Answer) -> dict[str, str | float | None]:
+  """Returns an answer as the values of COLUMNS.
+
+  Args:
+    answer: The answer.
+  """
+  return {
+    "source": str(answer.source),
+    "category": answer.category,
+    "score": answer.score,
+    "normalised": answer.normalised,
+    "decision": DECISIONS[answer.is_anomalous],
+    "threshold": answer.threshold,
+  }
+
+
+class AnswerFiles:
+  """Writes answers into a folder as they come, each at once and whole.
+
+  Its files are `predictions.csv`, `predictions.jsonl`, and a folder for each
+  kind of picture, in which the images' folders are repeated.
+  """
+
+  def __init__(
+    self,
+    folder: str | os.PathLike,
+    *,
+    pictures: Collection[str] = (),
+    scale: ColourScale | None = None,
+    roots: Collection[pathlib.Path] = (),
+    keep: bool = False,
+  ):
+    """Opens the files.
+
+    Args:
+      folder: The folder to write to, which is created if necessary.
+      pictures: The kinds of pictures to write, of PICTURES.
+      scale: The colour scale of the model, for the overlays.
+      roots: The folders that the images are in; the names of the pictures are
+        relative to them.
+      keep: Whether the answers that are already there are kept.
+
+    Raises:
+      OSError: If the folder cannot be written.
+      ValueError: If overlays are wanted without a colour scale.
+    """
+    self.folder = pathlib.Path(folder).expanduser().absolute()
+    self._pictures, self._roots = tuple(pictures), _prefixes(roots)
+    self._scale = scale
+    if OVERLAY in pictures and scale is None:
+      raise ValueError(
+        "Overlays need the model's colour scale, and this model has none. "
+        "Calibrate it, or give `scale`, for example 0,0.5."
+      )
+    self.folder.mkdir(parents=True, exist_ok=True)
+    self._answered: set[str] = set()
+    if keep:
+      self._answered = _sources(self.folder / JSONL)
+    mode = "a" if keep else "w"
+    # File names may hold bytes that are no text.
+    text = {"mode": mode, "encoding": "utf-8", "errors": "surrogateescape"}
+    self._csv = open(self.folder / CSV, newline="", buffering=1, **text)
+    self._jsonl = open(self.folder / JSONL, buffering=1, **text)
+    self._writer = csv.DictWriter(self._csv, COLUMNS)
+    if self._csv.tell() == 0:
+      self._writer.writeheader()
+
+  def has(self, source: object) -> bool:
+    """Returns whether an image was answered by a run before, with `keep`."""
+    return str(source) in self._answered
+
+  def add(self, answer: Answer) -> None:
+    """Writes an answer.
+
+    Args:
+      answer: The answer to an image file.
+
+    Raises:
+      DataError: If the image cannot be read again for a picture.
+      OSError: If a file cannot be written.
+    """
+    for kind in self._pictures:
+      if kind not in _NEED_CALIBRATION or answer.mask is not None:
+        self._save(kind, answer)
+    values = row(answer)
+    self._writer.writerow(values)
+    self._jsonl.write(json.dumps(values) + "\n")
+
+  def _save(self, kind: str, answer: Answer) -> None:
+    path = self._path(kind, pathlib.Path(str(answer.source)))
+    if kind == MAP:
+      picture = Image.fromarray(answer.anomaly_map)  # mode F, with NaN
+    elif kind == MASK:
+      assert answer.mask is not None
+      picture = Image.fromarray(answer.mask.astype(np.uint8) * 255)
+    else:
+      picture = Image.fromarray(self._drawn(kind, answer))
+    with replacing(path) as partial:
+      picture.save(partial)
+
+  def _drawn(self, kind: str, answer: Answer) -> np.ndarray:
+    assert not isinstance(answer.source, int)
+    image = np.asarray(transforms.decode(answer.source, "RGB"))
+    if image.shape[:2] != answer.anomaly_map.shape:
+      raise DataError(f"{answer.source} has changed since it was answered.")
+    if kind == CONTOUR:
+      return figures.contour(image, answer.mask)
+    assert self._scale is not None
+    drawn = figures.overlay(
+      image, answer.anomaly_map, self._scale.vmin, self._scale.vmax
+    )
+    return figures.with_colour_bar(drawn, self._scale)
+
+  def _path(self, kind: str, source: pathlib.Path) -> pathlib.Path:
+    """Returns where to save a picture; two images never share a name."""
+    relative = pathlib.Path(source.name)
+    for root, prefix in self._roots.items():
+      if source.is_relative_to(root):
+        relative = prefix / source.relative_to(root)
+        break
+    suffix = ".tiff" if kind == MAP else ".png"
+    if relative.suffix != suffix:  # a.jpg and a.bmp are two images
+      relative = relative.with_name(relative.name + suffix)
+    return self.folder / kind / relative
+
+  def close(self) -> None:
+    """Closes the files."""
+    self._csv.close()
+    self._jsonl.close()
+
+  def __enter__(self) -> "AnswerFiles":
+    """Returns itself."""
+    return self
+
+  def __exit__(self, *error) -> None:
+    """Closes the files."""
+    self.close()
+
+
+def _prefixes(
+  roots: Collection[pathlib.Path],
+) -> dict[pathlib.Path, pathlib.Path]:
+  """Returns a folder of its own for each root, if there are several."""
+  if len(roots) < 2:
+    return {root: pathlib.Path() for root in roots}
+  names: dict[pathlib.Path, pathlib.Path] = {}
+  for root in roots:
+    name, number = root.absolute().name, 1
+    while pathlib.Path(name) in names.values():
+      number += 1
+      name = f"{root.absolute().name}_{number}"
+    names[root] = pathlib.Path(name)
+  return names
+
+
+def _sources(path: pathlib.Path) -> set[str]:
+  """Reads which images a file of answers has, up to a line that is broken."""
+  found = set()
+  if path.is_file():
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+      for line in file:
+        try:
+          found.add(json.loads(line)["source"])
+        except (ValueError, KeyError, TypeError):
+          break  # the process was killed while it wrote this line
+  return found
