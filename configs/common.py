@@ -85,6 +85,16 @@ def get_config() -> ConfigDict:
   config.evaluation.exact = False  # True: sort all pixels; much memory and time
   config.evaluation.grid_images = 24  # images in the qualitative grid
 
+  # Thresholds from normal images that the model has not been trained on.
+  config.calibration = ConfigDict()
+  # Share of each category's normal training images that are held out for it
+  # and not trained on, at most 100 images; 0: none. Data sets with validation
+  # images use those instead.
+  config.calibration.holdout = 0.0
+  config.calibration.image_rate = 0.05  # normal images that may be false alarms
+  # Pixels of normal images that may be false alarms.
+  config.calibration.pixel_rate = 0.001
+
   config.checkpoint = ConfigDict()
   config.checkpoint.every_steps = 1000  # the last step is always saved
   config.checkpoint.keep = 2  # number of newest checkpoints to keep

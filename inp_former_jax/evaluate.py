@@ -192,7 +192,7 @@ def _sample_metrics(
 
 
 def check_settings(config: ConfigDict) -> None:
-  """Checks the fields of `config.evaluation`, before a long training run.
+  """Checks the fields of evaluation and calibration before a long run.
 
   Args:
     config: The config of the run.
@@ -200,23 +200,31 @@ def check_settings(config: ConfigDict) -> None:
   Raises:
     ValueError: If a field is out of range.
   """
-  settings = config.evaluation
+  settings, rates = config.evaluation, config.calibration
   for name, sound, expected in (
-    ("batch_size", settings.batch_size > 0, "above 0"),
-    ("size", settings.size > 0, "above 0"),
-    ("grid_images", settings.grid_images >= 0, "0 or more"),
-    ("top_fraction", 0 < settings.top_fraction <= 1, "within (0, 1]"),
-    ("max_fpr", 0 < settings.max_fpr <= 1, "within (0, 1]"),
+    ("evaluation.batch_size", settings.batch_size > 0, "above 0"),
+    ("evaluation.size", settings.size > 0, "above 0"),
+    ("evaluation.grid_images", settings.grid_images >= 0, "0 or more"),
     (
-      "exact",
+      "evaluation.top_fraction",
+      0 < settings.top_fraction <= 1,
+      "within (0, 1]",
+    ),
+    ("evaluation.max_fpr", 0 < settings.max_fpr <= 1, "within (0, 1]"),
+    ("calibration.holdout", 0 <= rates.holdout < 1, "within [0, 1)"),
+    ("calibration.image_rate", 0 < rates.image_rate < 1, "within (0, 1)"),
+    ("calibration.pixel_rate", 0 < rates.pixel_rate < 1, "within (0, 1)"),
+    (
+      "evaluation.exact",
       not settings.exact or jax.process_count() == 1,
       f"False with {jax.process_count()} processes, because it needs all "
       "pixels in one",
     ),
   ):
     if not sound:
+      section, field = name.split(".")
       raise ValueError(
-        f"config.evaluation.{name} is {settings[name]}; expected {expected}."
+        f"config.{name} is {config[section][field]}; expected {expected}."
       )
 
 

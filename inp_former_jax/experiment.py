@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from inp_former_jax.atomic import replacing
-from inp_former_jax.data import few_shot, loader, mixing
+from inp_former_jax.data import few_shot, holdout, loader, mixing
 from inp_former_jax.data.demo import parts
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.layouts import registry
@@ -54,7 +54,9 @@ def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
       given.
 
   Returns:
-    The records. In few-shot training, the training records are those drawn.
+    The records. `config.calibration.holdout` of the normal training images are
+    validation records. In few-shot training, the training records are those
+    drawn of the rest.
 
   Raises:
     DataError: If the layout is unknown, the folder does not have this layout,
@@ -69,7 +71,7 @@ def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
     dataset = read_tfds(data.tfds, data.tfds_dir)
     dataset = mixing.keep_categories(dataset, data.categories, data.tfds_dir)
   elif data.sources:
-    _require_roots(data.sources)
+    mixing.require_roots(data.sources)
     read = functools.partial(_read_layout, config, workdir)
     with naming_fields(SOURCE_FIELDS):
       dataset = mixing.read_sources(data.sources, read)
@@ -78,26 +80,15 @@ def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
     dataset = _read_layout(
       config, workdir, data.layout, data.root, tuple(data.categories)
     )
+  dataset = holdout.hold_out(
+    dataset,
+    config.calibration.holdout,
+    per_category=max(data.shots, 1),
+    in_total=0 if data.shots else config.batch_size,
+  )
   if data.shots:
     dataset = few_shot.draw_shots(dataset, data.shots, config.seed)
   return dataset
-
-
-def _require_roots(sources: Sequence[Sequence]) -> None:
-  """Raises DataError for sources without a folder, as the config file has."""
-  missing = [
-    source[0]
-    for source in sources
-    if len(source) > 1 and not source[1] and source[0] != "demo"
-  ]
-  if missing:
-    example = ", ".join(f"('{name}', '/data/{name}')" for name in missing)
-    raise DataError(
-      f"config.data.sources names no folder for {', '.join(missing)}. Set the "
-      f'layout and the folder of each data set: --config.data.sources="('
-      f'{example},)". Any layouts can be mixed; a third value, as in '
-      "('visa', '/data/visa', ('candle', 'pcb1')), selects categories."
-    )
 
 
 def _read_layout(
@@ -129,10 +120,14 @@ def describe(dataset: Dataset) -> str:
     dataset: The data set of a run.
   """
   categories = len(dataset.categories)
+  kept = ""
+  if dataset.validation:
+    kept = f"{len(dataset.validation):,} kept for calibration, "
   return (
     f"{dataset.name}: {categories} "
     f"{'category' if categories == 1 else 'categories'}, "
-    f"{len(dataset.train):,} images to train on, {len(dataset.test):,} to test."
+    f"{len(dataset.train):,} images to train on, {kept}"
+    f"{len(dataset.test):,} to test."
   )
 
 

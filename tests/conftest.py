@@ -23,10 +23,16 @@ GOLDENS = pathlib.Path(__file__).parent / "goldens"
 
 @pytest.fixture(scope="session")
 def dataset_root(tmp_path_factory) -> pathlib.Path:
-  """A small demo data set: 3 categories, 6 train and 6 test images each."""
+  """A small demo data set: 6 train, 6 test, 3 validation images of 3 parts."""
   root = tmp_path_factory.mktemp("data") / "parts"
   return parts.write_demo_dataset(
-    root, seed=3, image_size=96, train=6, test_good=2, test_per_defect=1
+    root,
+    seed=3,
+    image_size=96,
+    train=6,
+    test_good=2,
+    test_per_defect=1,
+    validation=3,
   )
 
 

@@ -36,6 +36,7 @@ def root(tmp_path_factory):
     train=6,
     test_good=2,
     test_per_defect=1,
+    validation=1,
   )
 
 

@@ -198,7 +198,12 @@ def test_checkpoint_of_other_images_is_refused(trained, tmp_path):
   config = config.copy_and_resolve_references()
   config.data.root = str(
     parts.write_demo_dataset(
-      tmp_path / "more", image_size=96, train=7, test_good=1, test_per_defect=1
+      tmp_path / "more",
+      image_size=96,
+      train=7,
+      test_good=1,
+      test_per_defect=1,
+      validation=0,
     )
   )
   with pytest.raises(checkpoint.CheckpointError, match="training_images.count"):

@@ -51,6 +51,31 @@ def read_sources(
   )
 
 
+def require_roots(sources: Sequence[Sequence]) -> None:
+  """Makes sure that every source names the folder of its data set.
+
+  Args:
+    sources: The sources, as `read_sources` takes them; the demo's may name no
+      folder.
+
+  Raises:
+    DataError: If a folder is missing, as in the config of a mixture.
+  """
+  missing = [
+    source[0]
+    for source in sources
+    if len(source) > 1 and not source[1] and source[0] != "demo"
+  ]
+  if missing:
+    example = ", ".join(f"('{name}', '/data/{name}')" for name in missing)
+    raise DataError(
+      f"`sources` names no folder for {', '.join(missing)}. Set the layout and "
+      f'the folder of each data set: `sources`="({example},)". Any layouts can '
+      "be mixed; a third value, as in ('visa', '/data/visa', ('candle', "
+      "'pcb1')), selects categories."
+    )
+
+
 def _checked(source: Sequence) -> Source:
   source = tuple(source)
   if len(source) not in (2, 3) or not all(

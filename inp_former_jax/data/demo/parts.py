@@ -5,6 +5,7 @@ with four kinds of defects whose masks are exact. All are drawn from a seed.
 
   root/demo.json                              the arguments and the format
   root/<category>/train/good/000.png
+  root/<category>/validation/good/000.png
   root/<category>/test/good/000.png
   root/<category>/test/<defect>/000.png
   root/<category>/ground_truth/<defect>/000_mask.png    0 or 255, one channel
@@ -43,7 +44,6 @@ _MIN_IMAGE_SIZE = 64
 _VISIBLE = 0.1  # The coverage of a pixel above which it belongs to a defect.
 _LEAST_AREA = 12.0 / 256**2  # Least share of the picture that a region covers.
 _TRIES = 100  # Tries to draw a defect within the window; most need only one.
-_TRAIN, _TEST_GOOD = 0, 1  # Split numbers; the test splits of defects follow.
 
 
 def make_sample(
@@ -172,6 +172,7 @@ def write_demo_dataset(
   train: int = 32,
   test_good: int = 8,
   test_per_defect: int = 4,
+  validation: int = 20,
 ) -> pathlib.Path:
   """Writes the demo data set, whole or not at all, unless it exists already.
 
@@ -187,9 +188,12 @@ def write_demo_dataset(
     test_good: The number of good pictures to test on per category, at least 1.
     test_per_defect: The number of pictures to test on per kind of defect, at
       least 1.
+    validation: The number of good pictures per category to calibrate
+      thresholds on; 0 for none.
 
   Returns:
-    The absolute path of `root`.
+    The absolute path of `root`. A data set of the same numbers that was written
+    before there were validation pictures is left without them.
 
   Raises:
     ValueError: If a number is out of range, or if `root` holds anything other
@@ -202,6 +206,7 @@ def write_demo_dataset(
     "train": train,
     "test_good": test_good,
     "test_per_defect": test_per_defect,
+    "validation": validation,
   }
   _check_settings(settings)
   root = pathlib.Path(root).expanduser().resolve()
@@ -226,7 +231,7 @@ def write_demo_dataset(
 
 
 def _check_settings(settings: dict[str, int]) -> None:
-  least = {"seed": 0, "image_size": _MIN_IMAGE_SIZE}
+  least = {"seed": 0, "image_size": _MIN_IMAGE_SIZE, "validation": 0}
   for name, value in settings.items():
     minimum = least.get(name, 1)
     if not isinstance(value, int) or value < minimum:
@@ -253,7 +258,8 @@ def _is_written(root: pathlib.Path, settings: dict[str, int]) -> bool:
     found = json.loads(record.read_text())
   except ValueError:
     found = "no valid JSON"
-  if found != settings:
+  earlier = {k: v for k, v in settings.items() if k != "validation"}
+  if found not in (settings, earlier):
     raise ValueError(
       f"{root} holds another demo data set: {record.name} has {found}, "
       f"expected {settings}. {advice}"
@@ -269,6 +275,9 @@ def _write_pictures(root: pathlib.Path, settings: dict[str, int]) -> None:
     ]
     for defect in DEFECTS[category]:
       splits.append((f"test/{defect}", defect, settings["test_per_defect"]))
+    # The last one, so that the other pictures are what they were before it.
+    if settings["validation"]:
+      splits.append(("validation/good", "good", settings["validation"]))
     for split, (folder, defect, count) in enumerate(splits):
       pictures = root / category / folder
       pictures.mkdir(parents=True)

@@ -23,11 +23,11 @@ An image AUROC needs normal images to test on. These are
 """
 
 import difflib
-import hashlib
 import os
 import pathlib
 from collections.abc import Sequence
 
+from inp_former_jax.data import holdout
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.image_files import EXTENSIONS
 from inp_former_jax.data.layouts import split_file
@@ -207,14 +207,9 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _held_out(images: list[pathlib.Path]) -> list[pathlib.Path]:
   """Returns the images whose names have the smallest hashes, for testing."""
-
-  def rank(image: pathlib.Path) -> float:
-    digest = hashlib.sha256(os.fsencode(image.name)).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-  chosen = sum(rank(image) < HELD_OUT for image in images)
+  chosen = sum(holdout.rank(image) < HELD_OUT for image in images)
   chosen = min(max(chosen, 1), len(images) - 1)
-  return sorted(sorted(images, key=rank)[:chosen])
+  return sorted(holdout.first_by_hash(images, chosen))
 
 
 def _defects(

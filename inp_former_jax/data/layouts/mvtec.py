@@ -1,6 +1,7 @@
 """Reads a folder in the layout of MVTec-AD into records.
 
 ROOT/<category>/train/good/NAME.png
+ROOT/<category>/validation/good/NAME.png             (optional, not in MVTec-AD)
 ROOT/<category>/test/good/NAME.png
 ROOT/<category>/test/<defect>/NAME.png
 ROOT/<category>/ground_truth/<defect>/NAME_mask.png  (or NAME.png)
@@ -14,13 +15,14 @@ from inp_former_jax.data.layouts.tree import (
   absolute,
   find_categories,
   labelled_records,
+  normal_records,
   select_categories,
   subfolders,
   training_records,
 )
 from inp_former_jax.data.records import Dataset, Record
 
-PARTS = ("train", "test", "ground_truth")
+PARTS = ("train", "test", "validation", "ground_truth")
 LAYOUT = (
   "expected <category>/train/good/, <category>/test/<defect>/ and "
   "<category>/ground_truth/<defect>/ (the layout of MVTec-AD)"
@@ -39,20 +41,25 @@ def read_mvtec(
 
   Returns:
     The records, ordered by category and then by path. A category without a
-    folder `test` has no test records.
+    folder `test` has no test records, and one without a folder `validation` no
+    validation records.
 
   Raises:
     DataError: If the folder or a category does not exist, if the folder is not
       in this layout, if a category has no training images or has defective
-      ones among them, or if its masks are ambiguous.
+      ones among its training or validation images, or if its masks are
+      ambiguous.
   """
   root = absolute(root)
   present = find_categories(root, PARTS, LAYOUT)
-  train, test = [], []
+  train, test, validation = [], [], []
   for name, folder in select_categories(root, present, categories).items():
     train += training_records(folder, name, LAYOUT)
+    validation += normal_records(folder / "validation", name)
     test += _test_records(folder, name)
-  return Dataset(root.name, tuple(train), tuple(test))
+  return Dataset(
+    root.name, tuple(train), tuple(test), validation=tuple(validation)
+  )
 
 
 def _test_records(folder: pathlib.Path, category: str) -> list[Record]:

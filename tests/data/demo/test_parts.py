@@ -11,7 +11,13 @@ from scipy import ndimage
 
 from inp_former_jax.data.demo import parts
 
-_SMALL = dict(image_size=64, train=3, test_good=2, test_per_defect=2)
+_SMALL = dict(
+  image_size=64, train=3, test_good=2, test_per_defect=2, validation=2
+)
+_ONE = dict(
+  image_size=64, train=1, test_good=1, test_per_defect=1, validation=1
+)
+EARLIER = "53cc03fcf6f9029d53d86871da3b4abf16b1ae853e503037f9be001d303709d3"
 _ALL_DEFECTS = [
   (category, defect)
   for category in parts.CATEGORIES
@@ -42,6 +48,7 @@ def test_layout_and_counts(written):
     folder = written / category
     assert len(list((folder / "train/good").iterdir())) == 3
     assert len(list((folder / "test/good").iterdir())) == 2
+    assert len(list((folder / "validation/good").iterdir())) == 2
     defects = set(parts.DEFECTS[category])
     kinds = {path.name for path in (folder / "test").iterdir()}
     assert kinds == {"good", *defects}
@@ -79,11 +86,50 @@ def test_same_seed_same_bytes_other_seed_others(written, tmp_path):
 
 
 def test_pictures_do_not_depend_on_how_many_there_are(written, tmp_path):
-  sizes = dict(image_size=64, train=1, test_good=1, test_per_defect=1)
-  fewer = _digests(parts.write_demo_dataset(tmp_path / "fewer", **sizes))
+  fewer = _digests(parts.write_demo_dataset(tmp_path / "fewer", **_ONE))
   more = _digests(written)
   del fewer["demo.json"]
   assert fewer.items() <= more.items()
+
+
+def test_validation_pictures_change_no_other(written, tmp_path):
+  without = _digests(
+    parts.write_demo_dataset(tmp_path / "demo", **_SMALL | {"validation": 0})
+  )
+  files = _digests(written)
+  for digests in (without, files):
+    del digests["demo.json"]
+  added = {
+    f"{category}/validation/good/00{i}.png"
+    for category in parts.CATEGORIES
+    for i in range(2)
+  }
+  assert files.keys() - without.keys() == added
+  assert without.items() <= files.items()
+
+
+def test_the_pictures_are_those_of_earlier_versions(written):
+  # Of the first release: the metrics in the documents were measured on them.
+  names = [n for n in sorted(_digests(written)) if n.endswith("png")]
+  whole = hashlib.sha256()
+  for name in names:
+    if "/validation/" not in name:
+      with Image.open(written / name) as image:
+        whole.update(np.asarray(image).tobytes())
+  assert whole.hexdigest() == EARLIER
+
+
+def test_a_data_set_without_validation_pictures_is_left_as_it_is(tmp_path):
+  root = parts.write_demo_dataset(tmp_path / "demo", **_ONE | {"validation": 0})
+  record = root / "demo.json"
+  settings = json.loads(record.read_text())
+  del settings["validation"]  # as it was recorded before there were any
+  record.write_text(json.dumps(settings))
+  before = _digests(root)
+  assert parts.write_demo_dataset(root, **_ONE) == root
+  assert _digests(root) == before
+  with pytest.raises(ValueError, match="another demo data set"):
+    parts.write_demo_dataset(root, **_ONE | {"train": 2})
 
 
 def test_no_two_pictures_are_the_same(written):
@@ -205,12 +251,11 @@ def test_writing_again_leaves_the_files_alone(written):
 def test_an_empty_folder_is_filled_and_nothing_is_left_beside_it(tmp_path):
   root = tmp_path / "demo_data"
   root.mkdir()
-  sizes = dict(image_size=64, train=1, test_good=1, test_per_defect=1)
-  parts.write_demo_dataset(root, **sizes)
+  parts.write_demo_dataset(root, **_ONE)
   assert [path.name for path in tmp_path.iterdir()] == ["demo_data"]
   recorded = json.loads((root / "demo.json").read_text())
   assert recorded.pop("format_version") >= 1
-  assert recorded == {"seed": 0, **sizes}
+  assert recorded == {"seed": 0, **_ONE}
 
 
 def test_refuses_another_demo_data_set(written):
