@@ -4,11 +4,11 @@ python -m inp_former_jax.calibrate workdir/parts
 python -m inp_former_jax.calibrate workdir/parts more_normal_parts/
 python -m inp_former_jax.calibrate workdir/parts --labelled=parts --method=f1
 
-The first command uses the normal images that the run held out, or that its data
-set keeps apart as a validation split. The second one names normal images. Either
-way the thresholds are those at which 5 % of normal images raise a false alarm
-(--image_rate), or 0.1 % of their pixels (--pixel_rate). The third one also uses
-defective images, laid out as for training, and finds the largest F1.
+The first command uses the normal images that the run held out, or that its
+data set keeps apart as a validation split. The second one names normal images.
+Either way the thresholds are those at which 5 % of normal images raise a false
+alarm (--image_rate), or 0.1 % of their pixels (--pixel_rate). The third one
+also uses defective images, laid out as for training, and finds the largest F1.
 
 The result is written to calibration.json in the workdir, from which prediction,
 evaluation and export take it. Use images that the model was not trained on:
@@ -51,7 +51,11 @@ def _run(args: argparse.Namespace) -> int:
   thresholds.require_checkpoint(workdir)
   if args.images or args.labelled:
     records = thresholds.records_of(
-      args.images, args.labelled, args.layout, args.category
+      args.images,
+      args.labelled,
+      args.layout,
+      args.category,
+      thresholds.categories_of(workdir),
     )
     images = ", ".join(
       str(path.absolute()) for path in [*args.images, *args.labelled]
@@ -129,7 +133,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
   add(
     "--category",
     default="",
-    help="category of IMAGES; 'folder' takes the name of each one's folder",
+    help="category of IMAGES; 'folder' takes the nearest folder that is named "
+    "like a category of the run",
   )
   arguments.add_predictor_flags(parser)
   return parser.parse_args(argv)

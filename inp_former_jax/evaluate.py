@@ -27,7 +27,6 @@ from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
 from inp_former_jax.inference.calibration import (
   Calibration,
-  Options,
   find_calibration,
 )
 from inp_former_jax.inference.inp_maps import InpMaps, inp_maps
@@ -125,12 +124,7 @@ def evaluate_and_report(
     DataError: If a file cannot be read.
     CalibrationError: If the calibration cannot be read.
   """
-  options = Options(
-    zero_shot=model.zero_shot,
-    map_size=model.map_size,
-    top_fraction=model.top_fraction,
-  )
-  calibration = find_calibration(trained_in, model.step, options)
+  calibration = find_calibration(trained_in, model.step, model.options)
   result = evaluate(model, dataset, config, calibration)
   result = dataclasses.replace(result, inps=_inps(model, result.records))
   write_report(result, config, workdir)

@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator
 from inp_former_jax import arguments
 
 ANOMALOUS, UNREADABLE = 1, 3  # exit codes
-FROM_FOLDER = "folder"
 _PICTURES = ("overlay", "map", "mask", "contour")
 
 
@@ -162,7 +161,9 @@ class _Answering:
       task = bar.add_task("images", total=len(files))
       self._stream(files, lambda: bar.advance(task))
 
-  def watched(self, folder: pathlib.Path, out: pathlib.Path, files) -> None:
+  def watched(
+    self, folder: pathlib.Path, out: pathlib.Path | None, files
+  ) -> None:
     """Answers for the images that arrive in a folder, for ever."""
     from inp_former_jax.data.watching import new_images
 
@@ -207,15 +208,12 @@ def _line(answer) -> str:
 
 def _category(args: argparse.Namespace, predictor):
   """Returns the category of all images, or a function of an image."""
+  from inp_former_jax.inference.answer import FROM_FOLDER, category_of_folder
+
   if args.category != FROM_FOLDER:
     return args.category
-  known = predictor.calibration.thresholds if predictor.calibration else {}
-
-  def of_folder(source) -> str:
-    parents = pathlib.Path(str(source)).absolute().parts[-2::-1]
-    return next((name for name in parents if name in known), "")
-
-  return of_folder
+  known = predictor.calibration.thresholds if predictor.calibration else ()
+  return lambda source: category_of_folder(source, known)
 
 
 def _require_folder(out: pathlib.Path) -> None:

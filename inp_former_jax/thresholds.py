@@ -10,20 +10,17 @@ from inp_former_jax import config_files, experiment
 from inp_former_jax.data.layouts.registry import read_layout
 from inp_former_jax.data.records import NORMAL, Dataset, Record
 from inp_former_jax.inference import calibrating, pictures, trained
+from inp_former_jax.inference.answer import FROM_FOLDER, category_of_folder
 from inp_former_jax.inference.calibration import (
   CALIBRATION,
   Calibration,
   CalibrationError,
-  Options,
-  find_calibration,
   write_calibration,
 )
 from inp_former_jax.inference.predictor import Predictor
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.training import checkpoint
 from inp_former_jax.training.progress import announce
-
-FROM_FOLDER = "folder"
 
 
 def calibrate_run(
@@ -74,26 +71,6 @@ def calibrate_run(
   return found
 
 
-def calibration_of(
-  model: TrainedModel, workdir: pathlib.Path
-) -> Calibration | None:
-  """Returns the calibration of a model for whole images, if there is one.
-
-  Args:
-    model: The model.
-    workdir: The folder of its run.
-
-  Raises:
-    CalibrationError: If the file is damaged.
-  """
-  options = Options(
-    zero_shot=model.zero_shot,
-    map_size=model.map_size,
-    top_fraction=model.top_fraction,
-  )
-  return find_calibration(workdir, model.step, options)
-
-
 def require_checkpoint(workdir: pathlib.Path) -> None:
   """Makes sure that a folder has a checkpoint.
 
@@ -117,8 +94,8 @@ def held_out(workdir: pathlib.Path) -> Sequence[Record]:
   """
   if not (workdir / config_files.RECORDED).is_file():
     raise CalibrationError(
-      f"{workdir} does not say which data it was trained on. Name normal images "
-      "that the model has not seen."
+      f"{workdir} does not say which data it was trained on. Name normal "
+      "images that the model has not seen."
     )
   config = config_files.load_config(workdir)
   dataset = experiment.read_dataset(config, workdir)
@@ -131,11 +108,20 @@ def held_out(workdir: pathlib.Path) -> Sequence[Record]:
   return records
 
 
+def categories_of(workdir: pathlib.Path) -> Sequence[str]:
+  """Returns the categories that a run was trained on; empty if not known."""
+  if not (workdir / config_files.RECORDED).is_file():
+    return ()
+  config = config_files.load_config(workdir)
+  return experiment.read_dataset(config, workdir).categories
+
+
 def records_of(
   images: Sequence[pathlib.Path],
   labelled: Sequence[pathlib.Path],
   layout: str,
   category: str,
+  categories: Sequence[str],
 ) -> Sequence[Record]:
   """Returns records of images that are named on the command line.
 
@@ -143,16 +129,19 @@ def records_of(
     images: Files and folders of normal images.
     labelled: Folders of data sets, whose test and validation images are used.
     layout: The layout of these folders.
-    category: The category of `images`; FROM_FOLDER takes the name of the folder
-      that an image is in.
+    category: The category of `images`; FROM_FOLDER takes the nearest folder
+      above an image that is named like one of `categories`.
+    categories: The categories of the model, where they are known.
 
   Raises:
     DataError: If a folder holds no images, or does not have the layout.
   """
   records = []
-  for path in pictures.flat(list(images)):
-    of_folder = path.absolute().parent.name
-    name = of_folder if category == FROM_FOLDER else category
+  for item in pictures.flat(list(images)):
+    path = pathlib.Path(str(item))
+    name = category
+    if category == FROM_FOLDER:
+      name = category_of_folder(path, categories)
     records.append(Record(path, name, NORMAL, "good"))
   for root in labelled:
     dataset = read_layout(layout, root)

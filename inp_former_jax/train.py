@@ -6,7 +6,13 @@ import os
 import jax
 from ml_collections import ConfigDict
 
-from inp_former_jax import config_files, evaluate, experiment, sharding
+from inp_former_jax import (
+  config_files,
+  evaluate,
+  experiment,
+  sharding,
+  thresholds,
+)
 from inp_former_jax.data import loader
 from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.results import Evaluation
@@ -144,9 +150,10 @@ def train_and_evaluate(
       )
 
   # 5. The result.
+  answering = answering.at(total_steps, state[0])
+  thresholds.calibrate_run(answering, dataset, config, workdir)
   if dataset.test:
     announce(f"Evaluating {len(dataset.test)} test images ...")
-  answering = answering.at(total_steps, state[0])
   return evaluate.evaluate_and_report(
     answering, dataset, config, workdir, trained_in=workdir
   )

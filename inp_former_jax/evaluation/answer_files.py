@@ -32,13 +32,14 @@ def row(answer: Answer) -> dict[str, str | float | None]:
   Args:
     answer: The answer.
   """
+  thresholds = answer.thresholds
   return {
     "source": str(answer.source),
     "category": answer.category,
     "score": answer.score,
     "normalised": answer.normalised,
     "decision": DECISIONS[answer.is_anomalous],
-    "threshold": answer.threshold,
+    "threshold": thresholds.image if thresholds else None,
   }
 
 
@@ -132,12 +133,12 @@ class AnswerFiles:
     if image.shape[:2] != answer.anomaly_map.shape:
       raise DataError(f"{answer.source} has changed since it was answered.")
     if kind == CONTOUR:
+      assert answer.mask is not None
       return figures.contour(image, answer.mask)
     assert self._scale is not None
-    drawn = figures.overlay(
-      image, answer.anomaly_map, self._scale.vmin, self._scale.vmax
+    return figures.annotated_overlay(
+      image, answer.anomaly_map, self._scale, answer.thresholds
     )
-    return figures.with_colour_bar(drawn, self._scale)
 
   def _path(self, kind: str, source: pathlib.Path) -> pathlib.Path:
     """Returns where to save a picture; two images never share a name."""

@@ -316,8 +316,8 @@ def flat(images: Any) -> Iterable[Item]:
     return np.asarray(images)  # a batch: its rows
   if not isinstance(images, Iterable):
     raise ValueError(
-      f"`images` is a {type(images).__name__}; expected a path, a Pillow image, "
-      "an array, or an iterable of these."
+      f"`images` is a {type(images).__name__}; expected a path, a Pillow "
+      "image, an array, or an iterable of these."
     )
   items = (item for group in images for item in flat(group))
   return list(items) if isinstance(images, list | tuple) else items

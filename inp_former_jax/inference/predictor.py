@@ -1,5 +1,6 @@
 """Answers for images: score, decision, and a map at the image's own size."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -172,13 +173,11 @@ class Predictor:
   def options(self) -> Options:
     """The way in which images are looked at, which a calibration must share."""
     ignored = self._framing.ignored
-    return Options(
-      zero_shot=self.model.zero_shot,
+    return dataclasses.replace(
+      self.model.options,
       tile=self._framing.tile,
       keep_aspect=self._framing.keep_aspect,
       ignored=ignored.sha256 if ignored else "",
-      map_size=self.model.map_size,
-      top_fraction=self.model.top_fraction,
     )
 
   @property

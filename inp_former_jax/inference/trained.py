@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from inp_former_jax import sharding
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.inference import scoring
+from inp_former_jax.inference.calibration import Options
 from inp_former_jax.inference.predict_step import (
   Prediction,
   make_predict_step,
@@ -90,6 +91,15 @@ class TrainedModel:
     return (
       f"TrainedModel({settings.encoder}, {settings.num_prototypes} INPs, "
       f"{settings.dtype}, step {self.step}, {self.preprocessing})"
+    )
+
+  @property
+  def options(self) -> Options:
+    """The way in which it looks at images, which a calibration must share."""
+    return Options(
+      zero_shot=self.zero_shot,
+      map_size=self.map_size,
+      top_fraction=self.top_fraction,
     )
 
   def merged(self) -> inp_former.INPFormer:
