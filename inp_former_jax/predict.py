@@ -102,7 +102,8 @@ def _run(args: argparse.Namespace) -> int:
   from inp_former_jax.inference.predictor import Predictor
 
   out = contextlib.nullcontext()
-  folders = [path for path in args.images if path.is_dir()]
+  folders = [p if p.is_dir() else p.parent for p in args.images]
+  folders += [args.watch] if args.watch else []
   if args.out is not None:
     _require_folder(args.out)
   predictor = Predictor.load(
@@ -115,7 +116,7 @@ def _run(args: argparse.Namespace) -> int:
       args.out,
       pictures=args.save,
       scale=args.scale or notes.recorded_scale(predictor, args.workdir),
-      roots=[*folders, *([args.watch] if args.watch else [])],
+      roots=folders,
       keep=args.watch is not None,
     )
   summary = Summary()

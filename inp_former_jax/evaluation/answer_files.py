@@ -66,7 +66,7 @@ class AnswerFiles:
       pictures: The kinds of pictures to write, of PICTURES.
       scale: The colour scale of the model, for the overlays.
       roots: The folders that the images are in; the names of the pictures are
-        relative to them.
+        relative to what these have in common.
       keep: Whether the answers that are already there are kept.
 
     Raises:
@@ -74,7 +74,8 @@ class AnswerFiles:
       ValueError: If overlays are wanted without a colour scale.
     """
     self.folder = pathlib.Path(folder).expanduser().absolute()
-    self._pictures, self._roots = tuple(pictures), _prefixes(roots)
+    self._pictures = tuple(pictures)
+    self._root = os.path.commonpath([r.absolute() for r in roots] or ["/"])
     self._scale = scale
     if OVERLAY in pictures and scale is None:
       raise ValueError(
@@ -142,11 +143,8 @@ class AnswerFiles:
 
   def _path(self, kind: str, source: pathlib.Path) -> pathlib.Path:
     """Returns where to save a picture; two images never share a name."""
-    relative = pathlib.Path(source.name)
-    for root, prefix in self._roots.items():
-      if source.is_relative_to(root):
-        relative = prefix / source.relative_to(root)
-        break
+    source = source.expanduser().absolute()
+    relative = source.relative_to(self._root)
     suffix = ".tiff" if kind == MAP else ".png"
     if relative.suffix != suffix:  # a.jpg and a.bmp are two images
       relative = relative.with_name(relative.name + suffix)
@@ -164,22 +162,6 @@ class AnswerFiles:
   def __exit__(self, *error) -> None:
     """Closes the files."""
     self.close()
-
-
-def _prefixes(
-  roots: Collection[pathlib.Path],
-) -> dict[pathlib.Path, pathlib.Path]:
-  """Returns a folder of its own for each root, if there are several."""
-  if len(roots) < 2:
-    return {root: pathlib.Path() for root in roots}
-  names: dict[pathlib.Path, pathlib.Path] = {}
-  for root in roots:
-    name, number = root.absolute().name, 1
-    while pathlib.Path(name) in names.values():
-      number += 1
-      name = f"{root.absolute().name}_{number}"
-    names[root] = pathlib.Path(name)
-  return names
 
 
 def _sources(path: pathlib.Path) -> set[str]:
