@@ -65,7 +65,7 @@ def calibrate_run(
     images="held-out normal images of the run",
   )
   write_calibration(workdir, found)
-  for line in calibrating.describe(found):
+  for line in calibrating.describe(found, categories=False):
     announce(line)
   announce(f"{CALIBRATION} in {workdir}")
   return found

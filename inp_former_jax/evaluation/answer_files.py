@@ -85,6 +85,8 @@ class AnswerFiles:
     self.folder.mkdir(parents=True, exist_ok=True)
     self._answered: set[str] = set()
     if keep:
+      _keep_whole_lines(self.folder / CSV, b"\r\n")
+      _keep_whole_lines(self.folder / JSONL, b"\n")
       self._answered = _sources(self.folder / JSONL)
     mode = "a" if keep else "w"
     # File names may hold bytes that are no text.
@@ -164,14 +166,16 @@ class AnswerFiles:
     self.close()
 
 
-def _sources(path: pathlib.Path) -> set[str]:
-  """Reads which images a file of answers has, up to a line that is broken."""
-  found = set()
+def _keep_whole_lines(path: pathlib.Path, end: bytes) -> None:
+  """Removes a last line that a killed process has left unfinished."""
   if path.is_file():
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-      for line in file:
-        try:
-          found.add(json.loads(line)["source"])
-        except (ValueError, KeyError, TypeError):
-          break  # the process was killed while it wrote this line
-  return found
+    content = path.read_bytes()
+    os.truncate(path, content.rfind(end) + len(end) if end in content else 0)
+
+
+def _sources(path: pathlib.Path) -> set[str]:
+  """Reads which images a file of answers has."""
+  if not path.is_file():
+    return set()
+  with open(path, encoding="utf-8") as file:
+    return {json.loads(line)["source"] for line in file}

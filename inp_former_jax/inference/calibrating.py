@@ -109,32 +109,47 @@ def calibrate(
   )
 
 
-def describe(calibration: Calibration) -> Iterator[str]:
+def describe(
+  calibration: Calibration, categories: bool = True
+) -> Iterator[str]:
   """Describes thresholds in a line for each, with what to expect of them.
 
   Args:
     calibration: The calibration.
+    categories: Whether those of the categories are described too.
 
   Yields:
     The lines.
   """
   for category, evidence in calibration.evidence.items():
-    thresholds = calibration.thresholds_of(category)
+    if category == ALL or categories:
+      yield _line(category, calibration.thresholds_of(category), evidence)
+  few = {
+    category or "all images": evidence.normal
+    for category, evidence in calibration.evidence.items()
+    if evidence.method == RATE
+    and evidence.normal < false_alarms.least_images(evidence.image_rate)
+  }
+  if few:
+    rate = calibration.evidence[ALL].image_rate
+    least = min(few, key=lambda category: few[category])
     yield (
-      f"{category or 'all images'}: image threshold {thresholds.image:.4f}, "
-      f"false alarms on {_percent(*evidence.image_interval)} of new normal "
-      f"images; pixel threshold {thresholds.pixel:.4f}, on "
-      f"{_percent(*evidence.pixel_interval)} of their pixels (95 % confidence, "
-      f"from {evidence.normal} normal images" + _found(evidence) + ")."
+      f"Warning: a false-alarm rate of {rate:.1%} takes at least "
+      f"{false_alarms.least_images(rate)} normal images; there are fewer of "
+      f"{', '.join(few)}. Their thresholds are their highest scores, at which "
+      f"more false alarms are to be expected: {1 / (few[least] + 1):.1%} with "
+      f"the {few[least]} of {least}."
     )
-    least = false_alarms.least_images(evidence.image_rate or 1)
-    if evidence.method == RATE and evidence.normal < least:
-      yield (
-        f"  Warning: a false-alarm rate of {evidence.image_rate:.1%} takes "
-        f"{least} normal images or more; with {evidence.normal} the threshold "
-        "is the highest score among them, and a rate of "
-        f"{1 / (evidence.normal + 1):.1%} is to be expected."
-      )
+
+
+def _line(category: str, thresholds: Thresholds, evidence: Evidence) -> str:
+  return (
+    f"{category or 'all images'}: image threshold {thresholds.image:.4f}, "
+    f"false alarms on {_percent(*evidence.image_interval)} of new normal "
+    f"images; pixel threshold {thresholds.pixel:.4f}, on "
+    f"{_percent(*evidence.pixel_interval)} of their pixels (95 % confidence, "
+    f"from {evidence.normal} normal images{_found(evidence)})."
+  )
 
 
 def _found(evidence: Evidence) -> str:

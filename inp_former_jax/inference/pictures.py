@@ -169,10 +169,9 @@ class TiledPicture:
 
   def _cut(self, tile: Tile) -> "Input":
     assert self._image is not None
-    height, width = self._framing.of_picture(_tile_size(tile)).crop
-    cut = self._image.resize(
-      (width, height), Image.Resampling.BILINEAR, box=tile.box
-    )
+    sizes = self._framing.of_picture(_tile_size(tile))
+    # Cropped first: Pillow's resize would use pixels beyond its box.
+    cut = transforms.resize_and_crop(self._image.crop(tile.box), sizes)
     return Input(self, tile, np.asarray(cut))
 
   def add(self, tile: Tile | None, anomaly_map: np.ndarray, score: float):
