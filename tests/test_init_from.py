@@ -144,6 +144,7 @@ def test_a_folder_without_checkpoints_is_named(further, tmp_path, exists):
     protocols.train_and_evaluate(further, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_converted_checkpoint_is_a_source(config, starts, tmp_path, capsys):
   source = tmp_path / "converted"
   official_checkpoints.to_flax(GOLDENS / "tiny_noreg_params.npz", source)
@@ -175,6 +176,7 @@ def test_relative_paths_are_made_absolute(config, source, monkeypatch):
   assert config_files.with_absolute_paths(config).init_from == str(source)
 
 
+@pytest.mark.slow
 def test_every_category_starts_from_its_own_or_from_the_whole(
   config, source, tmp_path, monkeypatch
 ):
@@ -222,6 +224,7 @@ print(step, len(split) > 20, sum(float(np.abs(np.asarray(x)).sum())
 """
 
 
+@pytest.mark.slow
 def test_it_is_restored_to_the_shardings_of_the_run(source):
   done = subprocess.run(
     [sys.executable, "-c", PROGRAM, str(source)],
