@@ -15,6 +15,10 @@ def get_config() -> ConfigDict:
   config.protocol = "multi_class"
   # For zero_shot: the workdir of a run that was trained on other data.
   config.zero_shot_checkpoint = ""
+  # The workdir of another run, or of a converted checkpoint, whose newest
+  # parameters training starts from instead of random ones. The encoder must be
+  # the same; images, sizes and steps may differ. Not read again to resume.
+  config.init_from = ""
   config.seed = 1  # initial values and order of the data
   config.batch_size = 16  # images per step, over all devices
   config.epochs = 200  # passes over the training images

@@ -11,6 +11,7 @@ from typing import Any
 import rich.console
 import rich.progress
 
+from inp_former_jax import command_line
 from inp_former_jax.field_names import with_flag_names
 
 FAILED = 2  # the exit code of a command that could not do its work
@@ -24,13 +25,15 @@ _REPORTED = (ValueError, OSError, RuntimeError, ArithmeticError, ImportError)
 class Parser(argparse.ArgumentParser):
   """A parser that takes flags with dashes as well as with underscores."""
 
-  def __init__(self, description: str):
+  def __init__(self, module: str, description: str):
     """Creates a parser.
 
     Args:
+      module: The command's module, for the usage line.
       description: The docstring of the command, which --help shows as it is.
     """
     super().__init__(
+      prog=command_line.program(module),
       description=description,
       formatter_class=argparse.RawDescriptionHelpFormatter,
     )

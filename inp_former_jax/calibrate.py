@@ -84,7 +84,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-  parser = arguments.Parser(__doc__ or "")
+  parser = arguments.Parser("inp_former_jax.calibrate", __doc__ or "")
   add = parser.add_argument
   add("workdir", type=pathlib.Path, help="folder of a run")
   add(

@@ -160,6 +160,7 @@ def with_absolute_paths(config: ConfigDict) -> ConfigDict:
   )
   if config.model.encoder_weights not in _KEYWORDS:
     config.model.encoder_weights = _absolute(config.model.encoder_weights)
+  config.init_from = _absolute(config.init_from)
   if config.protocol == "zero_shot":
     config.zero_shot_checkpoint = _absolute(config.zero_shot_checkpoint)
   return config

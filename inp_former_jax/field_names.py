@@ -31,6 +31,7 @@ TRAINING_FIELDS = _COMMON_FIELDS | {
   "dtype": "model.dtype",
   "encoder": "model.encoder",
   "encoder_weights": "model.encoder_weights",
+  "init_from": "init_from",
   "layout": "data.layout",
   "resize": "data.resize",
   "resize_width": "data.resize_width",

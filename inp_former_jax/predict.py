@@ -240,7 +240,7 @@ def _stop_at_sigterm() -> None:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-  parser = arguments.Parser(__doc__ or "")
+  parser = arguments.Parser("inp_former_jax.predict", __doc__ or "")
   add = parser.add_argument
   add("workdir", type=pathlib.Path, help="folder of a run")
   add(

@@ -98,6 +98,11 @@ def _check(config: ConfigDict) -> None:
       f"config.protocol is {config.protocol!r}; it can be "
       f"{', '.join(PROTOCOLS)}."
     )
+  if config.protocol == ZERO_SHOT and config.init_from:
+    raise ValueError(
+      f"config.init_from is {config.init_from}, but zero-shot scoring does not "
+      "train. Name the workdir by --config.zero_shot_checkpoint instead."
+    )
   experiment.check_seed(config)
 
 
@@ -178,6 +183,11 @@ def _of_category(config: ConfigDict, category: str) -> ConfigDict:
   own = config.copy_and_resolve_references()
   own.protocol = MULTI_CLASS
   own.data.categories = (category,)
+  if own.init_from:
+    # Of a run with this protocol, which has a workdir for each category.
+    same = pathlib.Path(own.init_from).expanduser() / category
+    if (same / "checkpoints").is_dir():
+      own.init_from = str(same)
   if own.data.layout == "demo" and not own.data.root:
     raise ValueError(
       "The demo data set is written to the workdir, but with this protocol "

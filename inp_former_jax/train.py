@@ -97,7 +97,13 @@ def train_and_evaluate(
   )
 
   def initialise():
-    trainable = model.initial_trainable()
+    if config.init_from:
+      source_step, trainable = checkpoint.restore_initial(
+        config.init_from, model.abstract_trainable, identity
+      )
+      announce(f"Starting from step {source_step} of {config.init_from}.")
+    else:
+      trainable = model.initial_trainable()
     return trainable, init_optimizer(trainable)
 
   def train_step(state, batch):
@@ -105,7 +111,8 @@ def train_and_evaluate(
     return compiled_step(state, model.frozen, images, augmentation)
 
   # 3. The start: the newest checkpoint of the workdir, which must belong to
-  #    this config and this encoder, or else the initial state.
+  #    this config and this encoder; or else the parameters that
+  #    `config.init_from` names; or else random ones.
   keep = config.checkpoint.keep
   state_bytes = sum(
     math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(abstract)

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import re
 
+from inp_former_jax.__main__ import SUB_COMMANDS
 from tests.conftest import ROOT
 
 DOCUMENTS = [
@@ -38,6 +39,16 @@ class Command:
   def is_skipped(self) -> bool:
     """Returns whether the command is of a kind that is never run."""
     return self.text.startswith(tuple(SKIPPED))
+
+  def module(self) -> str | None:
+    """Returns the module that the command runs, if it runs one."""
+    found = re.search(r"\bpython -m ([\w.]+)", self.text)
+    if found:
+      return found[1]
+    found = re.search(r"(?:^|\s)inp-former ([a-z]\w*)", self.text)
+    if found and found[1] in SUB_COMMANDS:
+      return SUB_COMMANDS[found[1]].module
+    return found and f"inp-former {found[1]}"
 
   def config(self) -> str | None:
     """Returns the config that the command names, if it names one."""

@@ -147,11 +147,11 @@ class Sandbox:
 def cuts(command: Command) -> tuple[str, ...]:
   """Returns the flags that make a command quick; none if it is quick."""
   config = command.config()
-  if "inp_former_jax.benchmark" in command.text:
+  if command.module() == "inp_former_jax.benchmark":
     return _BENCHMARK_CUTS + (_SIZE_CUTS if config else ())
-  if "inp_former_jax.main" not in command.text or config is None:
+  if command.module() != "inp_former_jax.main" or config is None:
     return ()
-  if "--mode=eval" in command.text:
+  if "--mode=eval" in command.text or "inp-former eval" in command.text:
     return ()
   named = _BUNDLED in command.text
   if named or config_files.load_config(config).model.encoder == _BUNDLED:

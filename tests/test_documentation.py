@@ -59,10 +59,10 @@ def is_field(config: ConfigDict, name: str) -> bool:
 
 
 def module_of(command: Command) -> str | None:
-  found = re.search(r"\bpython -m ([\w.]+)", command.text)
-  if found and f"{found[1]}.__main__" in COMMANDS:
-    return f"{found[1]}.__main__"
-  return found and found[1]
+  module = command.module()
+  if f"{module}.__main__" in COMMANDS:
+    return f"{module}.__main__"
+  return module
 
 
 @every_document
@@ -75,7 +75,8 @@ def test_every_block_is_marked_or_can_be_run(document):
       commands = block.commands()
       assert commands, f"{block.place} holds no command"
       for command in commands:
-        runs = command.text.startswith("python ") or command.is_skipped()
+        started = command.text.startswith(("python ", "inp-former "))
+        runs = started or command.is_skipped()
         assert block.mark or runs, (
           f"{command.place}: no test runs {command.text!r}. Say above the "
           "block what it needs: <!-- needs: ... -->"
@@ -101,6 +102,9 @@ def test_modules_scripts_and_make_targets_exist(document):
     if module and module.startswith(("inp_former_jax", "weights_conversion")):
       assert module in COMMANDS, f"{command.place}: {module} is no command"
     elif module:
+      assert not module.startswith("inp-former"), (
+        f"{command.place}: {module} is no command"
+      )
       assert importlib.util.find_spec(module), f"{command.place}: {module}"
     for script in re.findall(r"\bpython ([\w/]+\.py)\b", command.text):
       assert (ROOT / script).is_file(), f"{command.place}: {script}"

@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 PACKAGE = "inp_former_jax"
 # Modules to be run by `python -m`; nothing may import one.
 COMMANDS = {
+  f"{PACKAGE}.__main__",
   f"{PACKAGE}.main",
   f"{PACKAGE}.benchmark",
   f"{PACKAGE}.calibrate",

@@ -109,6 +109,13 @@ def test_wheel_runs_in_a_folder_that_has_other_configs(wheel, tmp_path):
   evaluated = main("--mode=eval", "--workdir=w")
   table = trained.split("Test set after")[1]
   assert "washer" in table and evaluated.split("Test set after")[1] == table
+  # By the console command.
+  script = str(installed / "bin" / "inp-former")
+  run(script, "--version", cwd=empty, PYTHONPATH=str(installed))
+  done = run(
+    script, "eval", "--workdir=w", cwd=empty, PYTHONPATH=str(installed)
+  )
+  assert done.stdout.split("Test set after")[1] == table
   # By the path that README and the docs use, too.
   evaluated = main(
     "--mode=eval", "--config=configs/demo.py", "--workdir=w", *CUTS

@@ -121,13 +121,15 @@ def describe(
   Yields:
     The lines.
   """
+  several = categories and len(calibration.evidence) > 2
   for category, evidence in calibration.evidence.items():
-    if category == ALL or categories:
+    if category == ALL or several:
       yield _line(category, calibration.thresholds_of(category), evidence)
   few = {
     category or "all images": evidence.normal
     for category, evidence in calibration.evidence.items()
-    if evidence.method == RATE
+    if (category == ALL or len(calibration.evidence) > 2)
+    and evidence.method == RATE
     and evidence.normal < false_alarms.least_images(evidence.image_rate)
   }
   if few:

@@ -17,6 +17,8 @@ import orbax.checkpoint as ocp
 from inp_former_jax.training.identity import (
   CheckpointError,
   flatten,
+  require_inp_former,
+  require_same_parameters,
   require_same_run,
 )
 
@@ -289,6 +291,34 @@ def read_identity(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
     if step is None:
       raise _no_checkpoint(directory)
     return step, checkpointer.saved_identity(step)
+
+
+def restore_initial(
+  workdir: str | os.PathLike, trainable: Any, identity: Mapping[str, Any]
+) -> tuple[int, Any]:
+  """Restores the parameters that another run ended with, to start from them.
+
+  Args:
+    workdir: Folder of the other run, or of a converted checkpoint.
+    trainable: Shapes of the trainable part, a pytree of
+      `jax.ShapeDtypeStruct` with the shardings of the run that starts.
+    identity: Description of the run that starts, as a `Checkpointer` takes it.
+
+  Returns:
+    The step of the newest checkpoint of the folder, and its trainable part.
+
+  Raises:
+    CheckpointError: If there is no checkpoint, it cannot be read, or it
+      belongs to another encoder or a model of another structure.
+  """
+  workdir = pathlib.Path(workdir).expanduser().absolute()
+  step, saved = read_identity(workdir)
+  path = workdir / "checkpoints" / str(step)
+  require_inp_former(path, saved)
+  require_same_parameters(path, saved, flatten(identity))
+  # With its own identity, because the size of the images may differ.
+  with Checkpointer(path.parent, saved) as checkpointer:
+    return step, checkpointer.restore_trainable(trainable)
 
 
 def _no_checkpoint(directory: pathlib.Path) -> CheckpointError:

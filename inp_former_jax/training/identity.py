@@ -36,6 +36,14 @@ MODEL_FIELDS = (
   "data.resize_width",
   "data.crop_width",
 )
+# Fields that must agree for its parameters to be trained further, on images of
+# any size.
+PARAMETER_FIELDS = (
+  "model.encoder",
+  "model.num_prototypes",
+  "model.use_inps",
+  "encoder",
+)
 # Fields that the identity of every INP-Former has.
 _INP_FORMER_FIELDS = (
   "model.encoder",
@@ -89,15 +97,18 @@ def _within(field: str, sections: tuple[str, ...]) -> bool:
 
 
 def _differences(
-  saved: Mapping[str, Any], now: Mapping[str, Any], for_training: bool
+  saved: Mapping[str, Any],
+  now: Mapping[str, Any],
+  sections: tuple[str, ...] | None,
 ) -> list[str]:
+  """Describes the fields, of these sections or of all, that differ."""
   lines = []
   # A converted checkpoint records nothing about a run, so that only the fields
   # it has can disagree.
   for field in sorted(saved):
     if _within(field, FREE_FIELDS):
       continue
-    if not for_training and not _within(field, MODEL_FIELDS):
+    if sections is not None and not _within(field, sections):
       continue
     if saved[field] == now.get(field):
       continue
@@ -164,10 +175,39 @@ def require_same_run(
     CheckpointError: If a field differs. The message names every field that
       does.
   """
-  differing = _differences(saved, now, for_training)
+  sections = None if for_training else MODEL_FIELDS
+  differing = _differences(saved, now, sections)
   if differing:
     listing = "\n  ".join(differing)
     raise CheckpointError(
       f"The checkpoint {path} belongs to another run:\n  {listing}\n"
       "Set the values of the checkpoint again, or use another workdir."
+    )
+
+
+def require_same_parameters(
+  path: pathlib.Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
+  """Makes sure that a run can start from the parameters of a checkpoint.
+
+  Args:
+    path: Path of the checkpoint, for the error message.
+    saved: Identity of the checkpoint, by dotted names.
+    wanted: Identity of the run that is to start, by dotted names.
+
+  Raises:
+    CheckpointError: If one of PARAMETER_FIELDS differs, or the seed of a random
+      encoder. The message names every field that does.
+  """
+  sections = PARAMETER_FIELDS
+  if saved.get("encoder.sha256") == "random":  # its seed decides its values
+    sections += ("seed",)
+  differing = _differences(saved, wanted, sections)
+  if differing:
+    listing = "\n  ".join(differing)
+    raise CheckpointError(
+      f"Training cannot start from {path}, which `init_from` names:\n"
+      f"  {listing}\nSet the values of the checkpoint, with the encoder's file "
+      "as `encoder_weights` (for a converted checkpoint its "
+      "encoder.safetensors), or name another workdir."
     )
