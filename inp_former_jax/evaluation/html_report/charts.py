@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from inp_former_jax.evaluation.curves import Curve
 
 # Sides in units of the drawing; x grows to the right and y downwards.
-WIDTH, HEIGHT = 340.0, 230.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 14.0, 38.0
+WIDTH, HEIGHT = 300.0, 210.0
+LEFT, RIGHT, TOP, BOTTOM = 54.0, 12.0, 12.0, 38.0
 DENSITY_POINTS = 120
 MAX_RUG = 150  # more scores than these are not drawn one by one
 MIN_FOR_DENSITY = 3
@@ -102,7 +102,20 @@ class Axis:
     values = MaxNLocator(5).tick_values(self.low, self.high)
     margin = 1e-9 * (self.high - self.low)
     inside = [v for v in values if self.low - margin <= v <= self.high + margin]
-    return [(round(float(self(v)), 1), f"{v:.4g}") for v in inside]
+    # Learning rates are 7.5e-4 rather than 0.00075, for which there is no room.
+    tiny = max(abs(self.low), abs(self.high)) < 0.01
+    return [
+      (round(float(self(v)), 1), _scientific(v) if tiny else f"{v:.4g}")
+      for v in inside
+    ]
+
+
+def _scientific(value: float) -> str:
+  """Formats a small number, 7.5e-4."""
+  if not value:
+    return "0"
+  mantissa, exponent = f"{value:.2e}".split("e")
+  return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def points(x_axis: Axis, y_axis: Axis, x, y) -> str:
@@ -172,7 +185,7 @@ def density_chart(
   every = np.concatenate([normal, defective]).astype(np.float64)
   ends = [*every, threshold] if threshold is not None else every
   low, high = float(np.min(ends)), float(np.max(ends))
-  margin = 0.08 * (high - low) or 0.01
+  margin = 0.15 * (high - low) or 0.01
   across = Axis.across(low - margin, high + margin)
   grid = np.linspace(across.low, across.high, DENSITY_POINTS)
   found = [
@@ -185,7 +198,8 @@ def density_chart(
     ),
   ]
   tops = [d.max() for *_, d in found if d is not None]
-  upwards = Axis.upwards(0.0, 1.05 * max(tops, default=1.0))
+  room = 1.05 if threshold is None else 1.2  # for the text at the threshold
+  upwards = Axis.upwards(0.0, room * max(tops, default=1.0))
   lines, rug = [], []
   for row, (name, style, scores, density) in enumerate(found):
     if density is None:

@@ -20,6 +20,7 @@ from inp_former_jax.inference.decision import Thresholds
 
 ALL_PICTURES = 3_000_000  # bytes of all cases together, before base64
 MAX_PICTURE = 40_000  # bytes of one case
+MANY = 40  # more categories than these show fewer cases each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,7 @@ def anchor(position: int) -> str:
 
 def cases_shown(categories: int) -> int:
   """Returns how many cases of each kind each of n categories shows."""
-  return CASES if categories <= 12 else CASES - 1 if categories <= 30 else 2
+  return CASES if categories <= MANY else CASES - 1
 
 
 def thresholds_of(result: Evaluation, category: str) -> Thresholds | None:
