@@ -7,7 +7,7 @@ from inp_former_jax.data.records import Record
 from inp_former_jax.evaluate import check_settings
 from inp_former_jax.evaluation import report
 from inp_former_jax.evaluation.collector import PixelScores
-from inp_former_jax.evaluation.grid import grid_records
+from inp_former_jax.evaluation.drawing.grid import grid_records
 from inp_former_jax.evaluation.results import (
   COLUMNS,
   CategoryResult,

@@ -8,12 +8,12 @@ import numpy as np
 from inp_former_jax.data.records import DEFECTIVE
 from inp_former_jax.evaluation import curves, figures
 from inp_former_jax.evaluation.curves import Curve
-from inp_former_jax.evaluation.html_report import charts, pictures
-from inp_former_jax.evaluation.html_report.charts import Chart
-from inp_former_jax.evaluation.record_display import (
+from inp_former_jax.evaluation.drawing.record_display import (
   load_image_and_mask,
   short_name,
 )
+from inp_former_jax.evaluation.html_report import charts, pictures
+from inp_former_jax.evaluation.html_report.charts import Chart
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.evaluation.worst_cases import CASES, worst_cases
 from inp_former_jax.inference.decision import Thresholds

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from inp_former_jax.atomic import replacing
-from inp_former_jax.evaluation.record_display import drawable
+from inp_former_jax.evaluation.drawing.record_display import drawable
 
 DPI = 120  # keeps nine rows of photographs below 2 MB
 

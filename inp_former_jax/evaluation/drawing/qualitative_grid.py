@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from inp_former_jax.evaluation import figures
-from inp_former_jax.evaluation.canvas import Canvas
-from inp_former_jax.evaluation.record_display import shortened
+from inp_former_jax.evaluation.drawing.canvas import Canvas
+from inp_former_jax.evaluation.drawing.record_display import shortened
 
 COLUMNS = ("image", "ground truth", "anomaly map")
 MAX_ROWS = 9  # more samples are drawn in several panels side by side

@@ -14,8 +14,11 @@ from inp_former_jax.data import transforms
 from inp_former_jax.data.records import Record
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.evaluation import figures
-from inp_former_jax.evaluation.canvas import Canvas
-from inp_former_jax.evaluation.record_display import short_name, shortened
+from inp_former_jax.evaluation.drawing.canvas import Canvas
+from inp_former_jax.evaluation.drawing.record_display import (
+  short_name,
+  shortened,
+)
 from inp_former_jax.inference.colours import ColourScale
 from inp_former_jax.inference.inp_maps import InpMaps
 
