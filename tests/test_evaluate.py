@@ -41,8 +41,11 @@ def test_exact_and_streaming_scores_agree():
   for scores in (exact, streaming):
     scores.add(maps[:2], masks[:2])
     scores.add(maps[2:], masks[2:])
-  for name, value in exact.metrics().items():
-    assert streaming.metrics()[name] == pytest.approx(value, abs=1e-4)
+  found = streaming.finish()
+  for name, value in exact.finish().metrics.items():
+    assert found.metrics[name] == pytest.approx(value, abs=1e-4)
+  for name, curve in exact.finish().curves.items():
+    np.testing.assert_array_equal(found.curves[name].y, curve.y)
 
 
 def test_json_has_null_where_a_metric_is_undefined(config):

@@ -18,7 +18,7 @@ from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.evaluation.worst_cases import CASES, worst_cases
 from inp_former_jax.inference.decision import Thresholds
 
-ALL_PICTURES = 3_000_000  # bytes of all cases together, before base64
+ALL_PICTURES = 2_600_000  # bytes of all cases together, before base64
 MAX_PICTURE = 40_000  # bytes of one case
 MANY = 40  # more categories than these show fewer cases each
 
