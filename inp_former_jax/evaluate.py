@@ -13,8 +13,9 @@ from inp_former_jax import experiment, sharding
 from inp_former_jax.data import transforms
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import Dataset, Record
-from inp_former_jax.evaluation import grid, metrics
+from inp_former_jax.evaluation import metrics
 from inp_former_jax.evaluation.collector import Collector
+from inp_former_jax.evaluation.drawing import grid
 from inp_former_jax.evaluation.report import write_report
 from inp_former_jax.evaluation.results import (
   CategoryResult,

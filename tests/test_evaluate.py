@@ -7,7 +7,7 @@ from inp_former_jax.data.records import Record
 from inp_former_jax.evaluate import check_settings
 from inp_former_jax.evaluation import report
 from inp_former_jax.evaluation.collector import PixelScores
-from inp_former_jax.evaluation.grid import grid_records
+from inp_former_jax.evaluation.drawing.grid import grid_records
 from inp_former_jax.evaluation.results import (
   COLUMNS,
   CategoryResult,
@@ -41,8 +41,11 @@ def test_exact_and_streaming_scores_agree():
   for scores in (exact, streaming):
     scores.add(maps[:2], masks[:2])
     scores.add(maps[2:], masks[2:])
-  for name, value in exact.metrics().items():
-    assert streaming.metrics()[name] == pytest.approx(value, abs=1e-4)
+  found = streaming.finish()
+  for name, value in exact.finish().metrics.items():
+    assert found.metrics[name] == pytest.approx(value, abs=1e-4)
+  for name, curve in exact.finish().curves.items():
+    np.testing.assert_array_equal(found.curves[name].y, curve.y)
 
 
 def test_json_has_null_where_a_metric_is_undefined(config):

@@ -11,7 +11,7 @@ import sklearn.metrics
 
 from inp_former_jax.evaluation.metrics import PixelHistograms
 
-POINTS = 160  # of a curve, enough for a picture
+POINTS = 100  # of a curve, enough for a picture
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

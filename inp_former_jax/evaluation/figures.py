@@ -6,7 +6,7 @@ score in every image, so that a good part stays cool.
 
 What was not inspected, where the map is NaN, is hatched. Pictures are coloured
 by a table and in bands of rows, so that a picture of many megapixels takes
-little more memory than the picture itself.
+a few times its own memory.
 """
 
 import functools

@@ -13,14 +13,14 @@ from ml_collections import ConfigDict
 
 from inp_former_jax.atomic import replacing
 from inp_former_jax.evaluation import paper, tables
-from inp_former_jax.evaluation.grid import save_grid
-from inp_former_jax.evaluation.html_report.page import REPORT, write_page
-from inp_former_jax.evaluation.inp_figure import (
+from inp_former_jax.evaluation.drawing.grid import save_grid
+from inp_former_jax.evaluation.drawing.inp_figure import (
   InpFigure,
   inp_figure,
   save_inp_figure,
 )
-from inp_former_jax.evaluation.record_display import whole_name
+from inp_former_jax.evaluation.drawing.record_display import whole_name
+from inp_former_jax.evaluation.html_report.page import REPORT, write_page
 from inp_former_jax.evaluation.results import (
   COLUMNS,
   SAMPLE_COLUMNS,

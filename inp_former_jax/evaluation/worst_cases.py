@@ -8,7 +8,7 @@ import numpy as np
 from inp_former_jax import sharding
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Record
 
-CASES = 4  # of each kind and category
+CASES = 3  # of each kind and category
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,9 @@ from matplotlib.ticker import MaxNLocator
 from inp_former_jax.evaluation.curves import Curve
 
 # Sides in units of the drawing; x grows to the right and y downwards.
-WIDTH, HEIGHT = 340.0, 230.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 14.0, 38.0
-DENSITY_POINTS = 120
+WIDTH, HEIGHT = 300.0, 210.0
+LEFT, RIGHT, TOP, BOTTOM = 54.0, 12.0, 12.0, 38.0
+DENSITY_POINTS = 90
 MAX_RUG = 150  # more scores than these are not drawn one by one
 MIN_FOR_DENSITY = 3
 
@@ -102,7 +102,20 @@ class Axis:
     values = MaxNLocator(5).tick_values(self.low, self.high)
     margin = 1e-9 * (self.high - self.low)
     inside = [v for v in values if self.low - margin <= v <= self.high + margin]
-    return [(round(float(self(v)), 1), f"{v:.4g}") for v in inside]
+    # Learning rates are 7.5e-4 rather than 0.00075, for which there is no room.
+    tiny = max(abs(self.low), abs(self.high)) < 0.01
+    return [
+      (round(float(self(v)), 1), _scientific(v) if tiny else f"{v:.4g}")
+      for v in inside
+    ]
+
+
+def _scientific(value: float) -> str:
+  """Formats a small number, 7.5e-4."""
+  if not value:
+    return "0"
+  mantissa, exponent = f"{value:.2e}".split("e")
+  return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def points(x_axis: Axis, y_axis: Axis, x, y) -> str:
@@ -163,43 +176,43 @@ def density_chart(
 ) -> Chart:
   """Draws the densities of the scores of normal and defective images.
 
+  Each is drawn as a share of its peak, because scores of normal images lie so
+  close together that the others would look flat.
+
   Args:
     title: The heading.
     normal: Scores of the normal images, (n,).
     defective: Scores of the defective images, (m,).
     threshold: The image threshold, if there is one.
   """
-  every = np.concatenate([normal, defective]).astype(np.float64)
-  ends = [*every, threshold] if threshold is not None else every
-  low, high = float(np.min(ends)), float(np.max(ends))
-  margin = 0.08 * (high - low) or 0.01
-  across = Axis.across(low - margin, high + margin)
-  grid = np.linspace(across.low, across.high, DENSITY_POINTS)
   found = [
-    (f"normal ({len(normal)})", "a", normal, _density(normal, grid)),
-    (
-      f"defective ({len(defective)})",
-      "b",
-      defective,
-      _density(defective, grid),
-    ),
+    ("normal", "a", normal, _density(normal)),
+    ("defective", "b", defective, _density(defective)),
   ]
-  tops = [d.max() for *_, d in found if d is not None]
-  upwards = Axis.upwards(0.0, 1.05 * max(tops, default=1.0))
+  ends = [*normal, *defective, *([] if threshold is None else [threshold])]
+  ends += [
+    x
+    for *_, density in found
+    if density is not None
+    for x in density.x[[0, -1]]
+  ]
+  margin = 0.02 * float(np.ptp(ends)) or 0.01
+  across = Axis.across(float(min(ends)) - margin, float(max(ends)) + margin)
+  # For the text at the threshold there is room above the peaks.
+  upwards = Axis.upwards(0.0, 1.05 if threshold is None else 1.2)
   lines, rug = [], []
   for row, (name, style, scores, density) in enumerate(found):
-    if density is None:
-      lines.append(Line(name, style, ""))
-    else:
-      shape = points(across, upwards, grid, density)
-      lines.append(Line(name, style, shape, area=True))
+    shape = ""
+    if density is not None:
+      shape = points(across, upwards, density.x, density.y)
+    lines.append(Line(f"{name} ({len(scores)})", style, shape, area=True))
     if len(scores) <= MAX_RUG:
       bottom = HEIGHT - BOTTOM - 7.0 * row
       rug += [Mark(style, round(float(x), 1), bottom) for x in across(scores)]
   return Chart(
     title,
     "image score",
-    "density",
+    "density / its peak",
     across.ticks(),
     (),
     lines,
@@ -209,12 +222,24 @@ def density_chart(
   )
 
 
-def _density(scores: np.ndarray, grid: np.ndarray) -> np.ndarray | None:
-  """Estimates a density by Gaussian kernels; None where it has no width."""
+def _density(scores: np.ndarray) -> Curve | None:
+  """Estimates a density by Gaussian kernels, as a share of its peak.
+
+  Args:
+    scores: The scores, (n,).
+
+  Returns:
+    The density where it is not negligible; None if the scores are too few, or
+    too close together, for one.
+  """
   scores = np.asarray(scores, np.float64)
   if len(scores) < MIN_FOR_DENSITY or np.ptp(scores) < 1e-9:
     return None
-  return scipy.stats.gaussian_kde(scores)(grid)
+  kernels = scipy.stats.gaussian_kde(scores)
+  reach = 3 * kernels.factor * scores.std()
+  grid = np.linspace(scores.min() - reach, scores.max() + reach, DENSITY_POINTS)
+  density = kernels(grid)
+  return Curve(grid, density / density.max())
 
 
 def progress_chart(

@@ -11,9 +11,9 @@ import numpy as np
 
 from inp_former_jax.atomic import replacing
 from inp_former_jax.evaluation import figures
+from inp_former_jax.evaluation.drawing.inp_figure import InpFigure
 from inp_former_jax.evaluation.html_report import charts, pictures, sections
 from inp_former_jax.evaluation.html_report.training_log import training_charts
-from inp_former_jax.evaluation.inp_figure import InpFigure
 from inp_former_jax.evaluation.results import COLUMN_GROUPS, Evaluation
 from inp_former_jax.inference.calibration import ALL
 from inp_former_jax.inference.colours import ColourScale

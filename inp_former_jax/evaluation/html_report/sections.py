@@ -8,18 +8,19 @@ import numpy as np
 from inp_former_jax.data.records import DEFECTIVE
 from inp_former_jax.evaluation import curves, figures
 from inp_former_jax.evaluation.curves import Curve
-from inp_former_jax.evaluation.html_report import charts, pictures
-from inp_former_jax.evaluation.html_report.charts import Chart
-from inp_former_jax.evaluation.record_display import (
+from inp_former_jax.evaluation.drawing.record_display import (
   load_image_and_mask,
   short_name,
 )
+from inp_former_jax.evaluation.html_report import charts, pictures
+from inp_former_jax.evaluation.html_report.charts import Chart
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.evaluation.worst_cases import CASES, worst_cases
 from inp_former_jax.inference.decision import Thresholds
 
-ALL_PICTURES = 3_000_000  # bytes of all cases together, before base64
+ALL_PICTURES = 2_600_000  # bytes of all cases together, before base64
 MAX_PICTURE = 40_000  # bytes of one case
+MANY = 40  # more categories than these show fewer cases each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,7 @@ def anchor(position: int) -> str:
 
 def cases_shown(categories: int) -> int:
   """Returns how many cases of each kind each of n categories shows."""
-  return CASES if categories <= 12 else CASES - 1 if categories <= 30 else 2
+  return CASES if categories <= MANY else CASES - 1
 
 
 def thresholds_of(result: Evaluation, category: str) -> Thresholds | None:

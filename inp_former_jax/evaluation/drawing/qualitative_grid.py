@@ -1,8 +1,6 @@
 """Draws the qualitative grid: image, ground truth and map of each sample.
 
-All maps share one colour scale (see `figures`). The grid is drawn by
-matplotlib's object-oriented interface on the Agg canvas, which needs no display
-and changes no global state (pyplot, rcParams).
+All maps share one colour scale (see `figures`).
 """
 
 import dataclasses
@@ -10,22 +8,19 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from inp_former_jax.atomic import replacing
 from inp_former_jax.evaluation import figures
-from inp_former_jax.evaluation.record_display import drawable, shortened
+from inp_former_jax.evaluation.drawing.canvas import Canvas
+from inp_former_jax.evaluation.drawing.record_display import shortened
 
 COLUMNS = ("image", "ground truth", "anomaly map")
 MAX_ROWS = 9  # more samples are drawn in several panels side by side
-DPI = 120  # keeps nine rows of photographs below 2 MB
 
 # Lengths in inches.
 CELL, GAP, MARGIN, PANEL_GAP = 1.6, 0.05, 0.15, 0.3
 CAPTION, HEADING, TITLE, NAME = 0.24, 0.2, 0.34, 0.17
 COLOUR_BAR = 0.56
+NO_MASK = 240  # light grey, where the ground truth is not known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,22 +81,20 @@ def save_qualitative_grid(
   below = NAME if any(sample.name for sample in samples) else 0.0
   pitch = CAPTION + cell + below
   height = top + rows * pitch + MARGIN + COLOUR_BAR
-  figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+  canvas = Canvas(width, height)
   if title:
-    y = 1 - (MARGIN + TITLE) / 2 / height
-    figure.text(0.5, y, title, ha="center", va="center", fontsize=11)
+    canvas.text(width / 2, (MARGIN + TITLE) / 2, title, fontsize=11)
   for i, sample in enumerate(samples):
     panel, row = divmod(i, rows)
     left = MARGIN + panel * (panel_width + PANEL_GAP)
-    cells = _row_of_axes(figure, left, top + row * pitch, cell)
     if row == 0:
-      _write_headings(cells, cell)
-    _draw_sample(cells, sample, vmin, vmax)
+      _write_headings(canvas, left, top - HEADING / 2)
+    upper = top + row * pitch + CAPTION
+    _draw_sample(canvas, sample, (vmin, vmax), left, upper, cell)
   length = min(3 * CELL, width - 2 * MARGIN)
   box = ((width - length) / 2, COLOUR_BAR - 0.14, length, 0.1)
-  figures.draw_colour_bar(figure, box, vmin, vmax)
-  with replacing(path) as partial:
-    FigureCanvasAgg(figure).print_png(partial)
+  figures.draw_colour_bar(canvas.figure, box, vmin, vmax)
+  canvas.save(path)
 
 
 def _shape(samples: Sequence[QualitativeSample]) -> float:
@@ -111,70 +104,42 @@ def _shape(samples: Sequence[QualitativeSample]) -> float:
   return float(np.clip(tallest, 0.1, 2.0))
 
 
-def _row_of_axes(
-  figure: Figure, left: float, top: float, cell: float
-) -> list[Axes]:
-  """Adds three cells whose caption starts `top` inches below the upper edge."""
-  width, height = figure.get_size_inches()
-  bottom = height - top - CAPTION - cell
-  cells = []
-  for column in range(len(COLUMNS)):
-    x = left + column * (CELL + GAP)
-    box = (x / width, bottom / height, CELL / width, cell / height)
-    cells.append(figure.add_axes(box, xticks=[], yticks=[], frame_on=False))
-  return cells
-
-
-def _write_headings(cells: list[Axes], cell: float) -> None:
-  for axes, heading in zip(cells, COLUMNS, strict=True):
-    y = 1 + (CAPTION + HEADING / 2) / cell
-    axes.text(
-      0.5,
-      y,
-      heading,
-      transform=axes.transAxes,
-      ha="center",
-      va="center",
-      fontsize=9,
-      color="0.35",
-    )
+def _write_headings(canvas: Canvas, left: float, y: float) -> None:
+  for column, heading in enumerate(COLUMNS):
+    x = left + column * (CELL + GAP) + CELL / 2
+    canvas.text(x, y, heading, color="0.35")
 
 
 def _draw_sample(
-  cells: list[Axes], sample: QualitativeSample, vmin: float, vmax: float
+  canvas: Canvas,
+  sample: QualitativeSample,
+  scale: tuple[float, float],
+  left: float,
+  top: float,
+  cell: float,
 ) -> None:
-  image_axes, mask_axes, map_axes = cells
-  image_axes.imshow(sample.image)
-  map_axes.imshow(figures.overlay(sample.image, sample.anomaly_map, vmin, vmax))
-  if sample.mask is None:
-    mask_axes.set(frame_on=True, facecolor="0.94")
-    mask_axes.spines[:].set_visible(False)
-    mask_axes.text(
-      0.5,
-      0.5,
-      "no mask",
-      transform=mask_axes.transAxes,
-      ha="center",
-      va="center",
-      fontsize=9,
-      color="0.45",
-    )
+  """Draws a row whose cells, `cell` inches high, begin at the given corner."""
+  mask = sample.mask
+  if mask is None:
+    mask = np.full(sample.image.shape[:2], NO_MASK, np.uint8)
   else:
-    mask_axes.imshow(sample.mask, cmap="gray", vmin=0, vmax=1)
+    mask = mask * np.uint8(255)
+  pictures = (
+    sample.image,
+    np.repeat(mask[..., None], 3, axis=-1),
+    figures.overlay(sample.image, sample.anomaly_map, *scale),
+  )
+  for column, picture in enumerate(pictures):
+    canvas.picture(picture, left + column * (CELL + GAP), top, CELL, cell)
+  if sample.mask is None:
+    x = left + CELL + GAP + CELL / 2
+    canvas.text(x, top + cell / 2, "no mask", color="0.45")
+  right = left + len(COLUMNS) * (CELL + GAP) - GAP
   # There is room for 44 characters beside the score, and for 62 small ones.
-  text = drawable(shortened(sample.title, 44))
-  image_axes.set_title(text, loc="left", fontsize=9, pad=4, parse_math=False)
-  map_axes.set_title(
-    f"score {sample.score:.3f}", loc="right", fontsize=9, pad=4
-  )
-  image_axes.annotate(
-    drawable(shortened(sample.name, 62)),
-    (0, 0),
-    (0, -3),
-    xycoords="axes fraction",
-    textcoords="offset points",
-    va="top",
-    fontsize=7,
-    color="0.35",
-    parse_math=False,
-  )
+  title, above = shortened(sample.title, 44), top - 0.055
+  canvas.text(left, above, title, ha="left", va="baseline")
+  score = f"score {sample.score:.3f}"
+  canvas.text(right, above, score, ha="right", va="baseline")
+  name = shortened(sample.name, 62)
+  look = {"fontsize": 7, "color": "0.35"}
+  canvas.text(left, top + cell + 0.03, name, ha="left", va="top", **look)

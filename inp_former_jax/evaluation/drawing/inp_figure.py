@@ -1,32 +1,27 @@
 """Draws what the INPs attend to, and the distance of the patches to them.
 
-As in the paper's Fig. 4, 7 and S6. The attention is on one scale for all INPs
-and images, and so is the distance.
+As in the paper's Fig. 4, 7 and S6. Each INP has one scale for all images, and
+so has the distance.
 """
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from inp_former_jax.atomic import replacing
 from inp_former_jax.data import transforms
 from inp_former_jax.data.records import Record
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.evaluation import figures
-from inp_former_jax.evaluation.record_display import (
-  drawable,
+from inp_former_jax.evaluation.drawing.canvas import Canvas
+from inp_former_jax.evaluation.drawing.record_display import (
   short_name,
   shortened,
 )
 from inp_former_jax.inference.colours import ColourScale
 from inp_former_jax.inference.inp_maps import InpMaps
 
-DPI = 120
 # Lengths in inches.
 CELL, GAP, MARGIN, CAPTION, HEADING = 1.2, 0.04, 0.12, 0.22, 0.2
 
@@ -52,23 +47,23 @@ class InpFigure:
   Attributes:
     rows: The images, at least one.
     headings: What the pictures of each row show.
-    attention: The scale of the attention, in shares of an INP.
+    attention: The scale of each INP's attention, in shares of the INP.
     distance: The scale of the distance, 1 - cosine.
   """
 
   rows: tuple[InpRow, ...]
   headings: tuple[str, ...]
-  attention: ColourScale
+  attention: tuple[ColourScale, ...]
   distance: ColourScale
 
   @property
   def legend(self) -> str:
-    """The two scales in words."""
+    """The scales in words."""
+    shares = ", ".join(f"{100 * scale.vmax:.2g}" for scale in self.attention)
     return (
-      "Blue to red: 0 to "
-      f"{100 * self.attention.vmax:.2g} % of an INP per patch; distance to the "
-      f"nearest INP {self.distance.vmin:.2f} to {self.distance.vmax:.2f} "
-      "(1 - cosine)."
+      f"Blue to red: a patch's share of the INP from 0 to {shares} %; distance "
+      f"to the nearest INP from {self.distance.vmin:.2f} to "
+      f"{self.distance.vmax:.2f} (1 - cosine)."
     )
 
 
@@ -85,8 +80,12 @@ def inp_figure(
       the index of the record.
     preprocessing: Sizes of the images.
   """
-  attention = ColourScale(
-    0.0, _quantile((m.attention for m in inps.values()), 0.995)
+  number = next(iter(inps.values())).attention.shape[1]
+  attention = tuple(
+    ColourScale(
+      0.0, _quantile((m.attention[:, k] for m in inps.values()), 0.99)
+    )
+    for k in range(number)
   )
   low = _quantile((m.distance for m in inps.values()), 0.05)
   high = _quantile((m.distance for m in inps.values()), 0.995)
@@ -96,8 +95,8 @@ def inp_figure(
     record = records[index]
     image = transforms.load_image(record.image, preprocessing)
     attended = [
-      figures.overlay(image, a, attention.vmin, attention.vmax)
-      for a in maps.attention[0]
+      figures.overlay(image, shares, scale.vmin, scale.vmax)
+      for shares, scale in zip(maps.attention[0], attention, strict=True)
     ]
     far = figures.overlay(image, maps.distance[0], distance.vmin, distance.vmax)
     title = f"{record.category} / {record.defect}: {short_name(record.image)}"
@@ -123,27 +122,22 @@ def save_inp_figure(path: str | os.PathLike, drawn: InpFigure) -> None:
   cell = CELL * float(np.clip(shape[0] / shape[1], 0.1, 2.0))
   columns = len(drawn.headings)
   width = 2 * MARGIN + columns * (CELL + GAP) - GAP
-  pitch = CAPTION + cell
-  height = MARGIN + HEADING + len(drawn.rows) * pitch + CAPTION + MARGIN / 2
-  figure = Figure((width, height), dpi=DPI, facecolor="white")
-
-  def write(x: float, y: float, text: str, **style) -> None:
-    look = {"fontsize": 8, "color": "0.25", "va": "center"} | style
-    figure.text(x / width, y / height, drawable(text), look, parse_math=False)
-
+  pitch, top = CAPTION + cell, MARGIN / 2 + HEADING
+  bottom = top + len(drawn.rows) * pitch
+  canvas = Canvas(width, bottom + CAPTION + MARGIN)
+  look = {"fontsize": 8, "color": "0.25"}
   for column, heading in enumerate(drawn.headings):
     x = MARGIN + column * (CELL + GAP) + CELL / 2
-    write(x, height - MARGIN / 2 - HEADING / 2, heading, ha="center")
+    canvas.text(x, MARGIN / 2 + HEADING / 2, heading, **look)
   for i, row in enumerate(drawn.rows):
-    top = height - MARGIN / 2 - HEADING - i * pitch
-    title = shortened(row.title, 14 * columns)
-    write(MARGIN, top - CAPTION / 2, title, color="black")
+    upper = top + i * pitch
+    title = shortened(row.title, 16 * columns)
+    canvas.text(MARGIN, upper + CAPTION / 2, title, ha="left", fontsize=8)
     for column, picture in enumerate(row.pictures):
-      x, y = MARGIN + column * (CELL + GAP), top - pitch
-      box = (x / width, y / height, CELL / width, cell / height)
-      axes = figure.add_axes(box, xticks=[], yticks=[], frame_on=False)
-      axes.imshow(picture)
-  legend_y = MARGIN / 2 + CAPTION / 2
-  write(MARGIN, legend_y, shortened(drawn.legend, 17 * columns))
-  with replacing(pathlib.Path(path)) as partial:
-    FigureCanvasAgg(figure).print_png(partial)
+      x = MARGIN + column * (CELL + GAP)
+      canvas.picture(picture, x, upper + CAPTION, CELL, cell)
+  legend = shortened(drawn.legend, 19 * columns)
+  canvas.text(
+    MARGIN, bottom + MARGIN / 2 + CAPTION / 2, legend, ha="left", **look
+  )
+  canvas.save(path)

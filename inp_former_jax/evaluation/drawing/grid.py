@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Record
-from inp_former_jax.evaluation.qualitative_grid import (
+from inp_former_jax.evaluation.drawing.qualitative_grid import (
   QualitativeSample,
   save_qualitative_grid,
 )
-from inp_former_jax.evaluation.record_display import (
+from inp_former_jax.evaluation.drawing.record_display import (
   load_image_and_mask,
   short_name,
 )

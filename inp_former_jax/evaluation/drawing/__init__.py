@@ -1,0 +1,1 @@
+"""Figures of several images, and what they show of each."""
