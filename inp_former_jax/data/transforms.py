@@ -69,6 +69,14 @@ class Preprocessing:
   def _axes(self) -> Iterator[tuple[str, int, int]]:
     return zip(("height", "width"), self.resize, self.crop, strict=True)
 
+  @property
+  def crop_box(self) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the crop in the resized image."""
+    # As in torchvision, halves are rounded to the even number.
+    top, left = (int(round((r - c) / 2.0)) for _, r, c in self._axes())
+    height, width = self.crop
+    return left, top, left + width, top + height
+
   def require_patches(self, patch_size: int) -> "Preprocessing":
     """Checks that the crop can be divided into whole patches.
 
@@ -263,15 +271,9 @@ def resize_and_crop(
   Returns:
     The crop, in the mode of the image.
   """
-  (height, width), (crop_height, crop_width) = (
-    preprocessing.resize,
-    preprocessing.crop,
-  )
+  height, width = preprocessing.resize
   image = image.resize((width, height), Image.Resampling.BILINEAR)
-  # As in torchvision, halves are rounded to the even number.
-  top = int(round((height - crop_height) / 2.0))
-  left = int(round((width - crop_width) / 2.0))
-  return image.crop((left, top, left + crop_width, top + crop_height))
+  return image.crop(preprocessing.crop_box)
 
 
 def binary_mask(mask: np.ndarray, size: int) -> np.ndarray:

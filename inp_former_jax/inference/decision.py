@@ -56,7 +56,11 @@ class Thresholds:
       A number in [0, 1]: 0 for the median of the normal images or less, 0.5 at
       the threshold, and 1 at twice its distance from the median or more.
     """
-    scale = 2 * max(self.image - self.typical, 1e-6)
+    distance = self.image - self.typical
+    if isinstance(distance, jax.Array):  # thresholds that are inputs of a jit
+      scale = 2 * distance.clip(1e-6)
+    else:
+      scale = 2 * max(distance, 1e-6)
     relative = (score - self.typical) / scale
     if isinstance(relative, jax.Array):
       return relative.clip(0, 1)
