@@ -17,6 +17,7 @@ PACKAGE = "inp_former_jax"
 COMMANDS = {
   f"{PACKAGE}.main",
   f"{PACKAGE}.benchmark",
+  f"{PACKAGE}.export",
   f"{PACKAGE}.data.__main__",
   f"{PACKAGE}.data.tfds_builder",
   f"{PACKAGE}.models.pretrained",
@@ -42,6 +43,7 @@ ROOMS = {
   "training": {"models", "weights", "data"},
   "inference": {"training", "weights", "models", "data"},
   "evaluation": {"inference", "training", "models", "data"},
+  "exporting": {"inference", "models", "data"},
   "distillation": {"training", "weights", "models", "data"},
 }
 TOP = {
