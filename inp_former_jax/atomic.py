@@ -1,8 +1,9 @@
-"""Writes files that appear whole or not at all."""
+"""Writes files and folders that appear whole or not at all."""
 
 import contextlib
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 
 
@@ -30,3 +31,35 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     os.replace(part, path)
   finally:
     part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """Replaces a folder by a temporary folder that the caller fills.
+
+  Args:
+    path: The folder to write; if it exists, all that it holds is replaced.
+
+  Yields:
+    The temporary folder, beside `path`. After an error it is removed and `path`
+    is unchanged.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  part = path.with_name(f".{path.name}.{os.getpid()}.part")
+  old = path.with_name(f".{path.name}.{os.getpid()}.old")
+  try:
+    part.mkdir()
+    yield part
+    for name in part.rglob("*"):
+      if name.is_file():
+        with open(name, "rb+") as file:
+          os.fsync(file.fileno())
+    if path.exists():
+      os.rename(path, old)
+    os.rename(part, path)
+  finally:
+    shutil.rmtree(part, ignore_errors=True)
+    if old.exists() and not path.exists():
+      os.rename(old, path)
+    shutil.rmtree(old, ignore_errors=True)

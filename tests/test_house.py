@@ -19,6 +19,7 @@ COMMANDS = {
   f"{PACKAGE}.main",
   f"{PACKAGE}.benchmark",
   f"{PACKAGE}.calibrate",
+  f"{PACKAGE}.export",
   f"{PACKAGE}.predict",
   f"{PACKAGE}.data.__main__",
   f"{PACKAGE}.data.tfds_builder",
@@ -48,6 +49,7 @@ ROOMS = {
   "training": {"models", "weights", "data"},
   "inference": {"training", "weights", "models", "data"},
   "evaluation": {"inference", "training", "models", "data"},
+  "exporting": {"inference", "models", "data"},
   "distillation": {"training", "weights", "models", "data"},
 }
 TOP = {

@@ -71,6 +71,13 @@ class Preprocessing:
   def _axes(self) -> Iterator[tuple[str, int, int]]:
     return zip(("height", "width"), self.resize, self.crop, strict=True)
 
+  @property
+  def crop_box(self) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the crop in the resized image."""
+    top, left = (crop_start(r, c) for _, r, c in self._axes())
+    height, width = self.crop
+    return left, top, left + width, top + height
+
   def require_patches(self, patch_size: int) -> "Preprocessing":
     """Checks that the crop can be divided into whole patches.
 
@@ -193,13 +200,9 @@ def resize_and_crop(
   Returns:
     The crop, in the mode of the image.
   """
-  (height, width), (crop_height, crop_width) = (
-    preprocessing.resize,
-    preprocessing.crop,
-  )
+  height, width = preprocessing.resize
   image = image.resize((width, height), Image.Resampling.BILINEAR)
-  top, left = crop_start(height, crop_height), crop_start(width, crop_width)
-  return image.crop((left, top, left + crop_width, top + crop_height))
+  return image.crop(preprocessing.crop_box)
 
 
 def crop_start(resize: int, crop: int) -> int:

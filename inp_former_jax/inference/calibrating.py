@@ -261,7 +261,7 @@ def _thresholds(
     if defective.any()
     else None,
   )
-  typical = min(float(np.median(scores[~defective])), image)
+  typical = min(float(np.median(scores[~defective])), image - 1e-6)
   return Thresholds(image, pixel, typical), evidence
 
 

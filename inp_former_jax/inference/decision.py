@@ -14,7 +14,7 @@ class Thresholds:
   Attributes:
     image: The image score above which an image is anomalous.
     pixel: The value of the anomaly map above which a pixel is anomalous.
-    typical: The median image score of normal images, at most `image`.
+    typical: The median image score of normal images, below `image`.
   """
 
   image: float
@@ -53,6 +53,5 @@ class Thresholds:
       A number in (0, 1) that rises with the score: 0.25 for the median of the
       normal images, 0.5 at the threshold, and 0.75 as far above it.
     """
-    distance = max(self.image - self.typical, 1e-6)
-    relative = (score - self.image) / distance
+    relative = (score - self.image) / (self.image - self.typical)
     return 0.5 + 0.5 * relative / (1 + abs(relative))

@@ -55,6 +55,38 @@ def make_predict_step(
     A function (trainable, frozen, images) -> Prediction, where the images are
     uint8 (B, H, W, 3). It compiles once per shape.
   """
+  predict_step = predict_function(
+    graphdef,
+    patch_size=patch_size,
+    size=size,
+    top_fraction=top_fraction,
+    zero_shot=zero_shot,
+  )
+  return jax.jit(predict_step, out_shardings=batch_sharding(mesh))
+
+
+def predict_function(
+  graphdef: nnx.GraphDef,
+  *,
+  patch_size: int,
+  size: int,
+  top_fraction: float,
+  zero_shot: bool,
+) -> Callable[[nnx.State, nnx.State, jax.Array], Prediction]:
+  """Builds the prediction function, which belongs to no mesh yet.
+
+  Args:
+    graphdef: Graph definition of an `INPFormer`, from `inp_former.split`.
+    patch_size: Side of the encoder's patches in pixels.
+    size: Side of the anomaly map in pixels.
+    top_fraction: Share of the map's pixels whose mean is the image score.
+    zero_shot: Whether a patch is scored by its distance to the nearest INP of
+      its own image, instead of by how badly it is reconstructed.
+
+  Returns:
+    A function (trainable, frozen, images) -> Prediction, where the images are
+    uint8 (B, H, W, 3).
+  """
 
   def predict_step(trainable, frozen, images):
     output = nnx.merge(graphdef, trainable, frozen)(
@@ -71,4 +103,4 @@ def make_predict_step(
     maps = scoring.anomaly_map(distance, grid, crop, size)
     return Prediction(maps, scoring.image_score(maps, top_fraction))
 
-  return jax.jit(predict_step, out_shardings=batch_sharding(mesh))
+  return predict_step

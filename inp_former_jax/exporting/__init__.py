@@ -1,0 +1,1 @@
+"""Exporting: a trained model as files that answer without this package."""
