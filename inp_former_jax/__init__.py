@@ -4,13 +4,14 @@
 
     config = inp.load_config("demo")  # or "folder", for your own images
     inp.train_and_evaluate(config, "workdir/demo")
-    model = inp.load_model("workdir/demo")
+    predictor = inp.Predictor.load("workdir/demo")
 
 Whole runs:
   load_config          a config by name, path, or of a workdir; or ConfigError
   train_and_evaluate   a config and a workdir -> a trained model, its metrics
   evaluate_checkpoint  the metrics of the newest checkpoint of a workdir
-  load_model           a workdir -> a TrainedModel, which scores images
+  Predictor            a workdir -> answers for images: score, decision, map
+  load_model           a workdir -> a TrainedModel, which scores batches
 
 Parts, for code of your own (examples/custom_training.py puts them together):
   create_model, INPFormer, split       the model, a Flax NNX module
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
   )
   from inp_former_jax.evaluation import metrics
   from inp_former_jax.inference import scoring
+  from inp_former_jax.inference.predictor import Predictor
   from inp_former_jax.inference.trained import TrainedModel
   from inp_former_jax.inference.trained import load as load_model
   from inp_former_jax.models.inp_former import INPFormer, split
@@ -56,6 +58,7 @@ _EXPORTS = {
   "ConfigError": "config_files",
   "ENCODERS": "weights.encoders",
   "INPFormer": "models.inp_former",
+  "Predictor": "inference.predictor",
   "Preprocessing": "data.transforms",
   "TrainedModel": "inference.trained",
   "create_model": "training.model_state",
@@ -79,6 +82,7 @@ __all__ = [
   "ConfigError",
   "ENCODERS",
   "INPFormer",
+  "Predictor",
   "Preprocessing",
   "TrainedModel",
   "create_model",

@@ -1,5 +1,6 @@
 """Runs a model over the test set and computes the metrics per category."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from inp_former_jax import experiment, sharding
+from inp_former_jax.data import transforms
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import Dataset, Record
 from inp_former_jax.evaluation import grid, metrics
@@ -23,14 +25,24 @@ from inp_former_jax.evaluation.results import (
 from inp_former_jax.evaluation.submission import write_predictions
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
+from inp_former_jax.inference.calibration import (
+  Calibration,
+  find_calibration,
+)
+from inp_former_jax.inference.inp_maps import InpMaps, inp_maps
 from inp_former_jax.inference.record_batches import predict_records
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.training import checkpoint, identity
 from inp_former_jax.training.progress import announce
 
+INP_IMAGES = 4  # test images in the figure of the INPs
+
 
 def evaluate(
-  model: TrainedModel, dataset: Dataset, config: ConfigDict
+  model: TrainedModel,
+  dataset: Dataset,
+  config: ConfigDict,
+  calibration: Calibration | None = None,
 ) -> Evaluation:
   """Runs a model over all test images and computes its metrics.
 
@@ -39,6 +51,8 @@ def evaluate(
     dataset: The data set whose test records are evaluated, one category after
       the other.
     config: The config of the run; `evaluation` and `data` are read.
+    calibration: Thresholds and colour scale of the model, if it has any; no
+      metric depends on them.
 
   Returns:
     The metrics, equal on all processes; none if there are no test images.
@@ -62,10 +76,10 @@ def evaluate(
   reading = experiment.reading(config)
   for batch, prediction in predict_records(model, records, reading):
     collector.add(batch, prediction)
-  scores, maps, pixel_metrics = collector.finish()
+  found = collector.finish()
   categories = {
-    category: _category_result(category, records, scores, pixel)
-    for category, pixel in pixel_metrics.items()
+    category: _category_result(category, records, found.scores, pixels.metrics)
+    for category, pixels in found.pixels.items()
   }
   return Evaluation(
     step=model.step,
@@ -73,12 +87,66 @@ def evaluate(
     mean=mean_metrics(categories.values()),
     source_means=source_means(categories, records),
     records=records,
-    image_scores=scores,
-    maps={i: maps[i] for i in shown},
+    image_scores=found.scores,
+    maps={i: found.maps[i] for i in shown},
     preprocessing=model.preprocessing,
-    scale=grid.scale_of_maps(records, maps),
+    scale=calibration.scale
+    if calibration
+    else grid.scale_of_maps(records, found.maps),
     untested=tuple(c for c in dataset.categories if c not in categories),
+    worst_maps=found.worst_maps,
+    pixel_curves={c: pixels.curves for c, pixels in found.pixels.items()},
+    calibration=calibration,
   )
+
+
+def evaluate_and_report(
+  model: TrainedModel,
+  dataset: Dataset,
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  *,
+  trained_in: pathlib.Path,
+) -> Evaluation:
+  """Evaluates a model, and writes the report and the predictions.
+
+  Args:
+    model: The model. All processes of its mesh call this function.
+    dataset: The data set; its test and unlabelled records are predicted.
+    config: The config of the run.
+    workdir: Folder of the results.
+    trained_in: Folder of the model, whose calibration is used if there is one.
+
+  Returns:
+    The metrics, equal on all processes; none if there are no test images.
+
+  Raises:
+    DataError: If a file cannot be read.
+    CalibrationError: If the calibration cannot be read.
+  """
+  calibration = find_calibration(trained_in, model.step, model.options)
+  result = evaluate(model, dataset, config, calibration)
+  result = dataclasses.replace(result, inps=_inps(model, result.records))
+  write_report(result, config, workdir)
+  reading = experiment.reading(config)
+  write_predictions(model, dataset.unlabelled, reading, workdir)
+  return result
+
+
+def _inps(model: TrainedModel, records: Sequence[Record]) -> dict[int, InpMaps]:
+  """Computes the INP maps of a few test images, by index of their record."""
+  chosen = grid.inp_records(records, INP_IMAGES)
+  if not chosen or not model.settings.use_inps:
+    return {}
+  assert model.preprocessing is not None  # or else nothing was predicted
+  images = [
+    transforms.load_image(records[i].image, model.preprocessing) for i in chosen
+  ]
+  maps = inp_maps(model, np.stack(images))
+  return {
+    index: InpMaps(maps.attention[row : row + 1], maps.distance[row : row + 1])
+    for row, index in enumerate(chosen)
+  }
 
 
 def _category_result(
@@ -199,11 +267,9 @@ def evaluate_checkpoint(
   announce(
     f"Evaluating step {model.step} on {len(dataset.test)} test images ..."
   )
-  result = evaluate(model, dataset, config)
-  write_report(result, config, workdir)
-  reading = experiment.reading(config)
-  write_predictions(model, dataset.unlabelled, reading, workdir)
-  return result
+  return evaluate_and_report(
+    model, dataset, config, workdir, trained_in=trained_in
+  )
 
 
 def _warn_of_other_training_images(

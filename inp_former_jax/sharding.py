@@ -3,6 +3,8 @@
 A single device is the smallest mesh and is treated like any other.
 """
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
@@ -41,11 +43,39 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
 
 def single_device_mesh() -> Mesh:
   """Returns a mesh of the default device alone."""
+  return _data_mesh(jax.local_devices()[:1])
+
+
+def local_mesh(device: str | jax.Device | None = None) -> Mesh:
+  """Makes a mesh over devices of this process, each with the whole model.
+
+  Args:
+    device: A device, or the kind of the devices to use, such as "cpu", "gpu" or
+      "tpu"; None uses all of the default kind.
+
+  Returns:
+    A mesh whose devices share the images of a batch.
+
+  Raises:
+    ValueError: If there is no device of this kind.
+  """
+  if isinstance(device, jax.Device):
+    return _data_mesh([device])
+  try:
+    return _data_mesh(jax.local_devices(backend=device))
+  except RuntimeError as error:
+    kinds = ", ".join(sorted({d.platform for d in jax.local_devices()}))
+    raise ValueError(
+      f"`device` is {device!r}, and there is no such device; JAX found {kinds}."
+    ) from error
+
+
+def _data_mesh(devices: Sequence[jax.Device]) -> Mesh:
   return jax.make_mesh(
-    (1, 1),
+    (len(devices), 1),
     AXES,
     axis_types=(jax.sharding.AxisType.Auto,) * 2,
-    devices=jax.local_devices()[:1],
+    devices=devices,
   )
 
 
@@ -134,6 +164,15 @@ def to_local(array: jax.Array) -> np.ndarray:
     return np.asarray(array)
   shards = {s.index[0].start or 0: s.data for s in array.addressable_shards}
   return np.concatenate([np.asarray(shards[i]) for i in sorted(shards)])
+
+
+def to_host(array: jax.Array) -> np.ndarray:
+  """Returns the whole of an array, which all its processes must ask for."""
+  if array.is_fully_replicated:
+    return np.asarray(array.addressable_data(0))
+  from jax.experimental import multihost_utils
+
+  return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def sum_over_processes(array: np.ndarray) -> np.ndarray:

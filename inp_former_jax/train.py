@@ -6,12 +6,16 @@ import os
 import jax
 from ml_collections import ConfigDict
 
-from inp_former_jax import config_files, evaluate, experiment, sharding
+from inp_former_jax import (
+  config_files,
+  evaluate,
+  experiment,
+  sharding,
+  thresholds,
+)
 from inp_former_jax.data import loader
 from inp_former_jax.data.augment import AUGMENTATIONS
-from inp_former_jax.evaluation.report import write_report
 from inp_former_jax.evaluation.results import Evaluation
-from inp_former_jax.evaluation.submission import write_predictions
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
 from inp_former_jax.training import checkpoint, loop
@@ -153,11 +157,10 @@ def train_and_evaluate(
       )
 
   # 5. The result.
+  answering = answering.at(total_steps, state[0])
+  thresholds.calibrate_run(answering, dataset, config, workdir)
   if dataset.test:
     announce(f"Evaluating {len(dataset.test)} test images ...")
-  answering = answering.at(total_steps, state[0])
-  result = evaluate.evaluate(answering, dataset, config)
-  write_report(result, config, workdir)
-  reading = experiment.reading(config)
-  write_predictions(answering, dataset.unlabelled, reading, workdir)
-  return result
+  return evaluate.evaluate_and_report(
+    answering, dataset, config, workdir, trained_in=workdir
+  )

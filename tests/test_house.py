@@ -18,6 +18,8 @@ COMMANDS = {
   f"{PACKAGE}.__main__",
   f"{PACKAGE}.main",
   f"{PACKAGE}.benchmark",
+  f"{PACKAGE}.calibrate",
+  f"{PACKAGE}.predict",
   f"{PACKAGE}.data.__main__",
   f"{PACKAGE}.data.tfds_builder",
   f"{PACKAGE}.models.pretrained",
@@ -31,7 +33,10 @@ COMMANDS = {
 # them.
 JOBS = {
   f"{PACKAGE}.{name}"
-  for name in ("train", "evaluate", "protocols", "experiment", "distill")
+  for name in (
+    *("train", "evaluate", "protocols", "experiment", "distill"),
+    "thresholds",
+  )
 }
 # Rooms by what they may import of the others; `top` are single modules beside
 # the rooms that anyone may use.
@@ -46,6 +51,7 @@ ROOMS = {
   "distillation": {"training", "weights", "models", "data"},
 }
 TOP = {
+  "arguments",
   "sharding",
   "atomic",
   "command_line",

@@ -16,9 +16,8 @@ import sys
 import warnings
 
 import rich.console
-import rich.progress
 
-from inp_former_jax import command_line
+from inp_former_jax import arguments
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.inspection.cautions import PAPER, find_cautions
 from inp_former_jax.data.inspection.findings import inspect_dataset
@@ -55,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
   except (DataError, OSError) as error:
     print(f"error: {_with_flags(str(error))}", file=sys.stderr)
     return 2
-  bar = _progress_bar()
+  bar = arguments.progress_bar()
   with bar:
     inspection = inspect_dataset(
       dataset,
@@ -96,7 +95,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-    prog=command_line.program("inp_former_jax.data"),
+    prog=arguments.program("inp_former_jax.data"),
     description="Reports what is in a data set, what is wrong with it, and "
     "what training would make of its images.",
     epilog="Exit code: 0 if all is well, 1 if there are problems, 2 if the "
@@ -147,20 +146,6 @@ def _positive(text: str) -> int:
   if number < 1:
     raise argparse.ArgumentTypeError(f"{number} is not above 0")
   return number
-
-
-def _progress_bar() -> rich.progress.Progress:
-  # On stderr, because the tables go to stdout.
-  console = rich.console.Console(stderr=True)
-  return rich.progress.Progress(
-    rich.progress.TextColumn("{task.description}"),
-    rich.progress.BarColumn(20),
-    rich.progress.MofNCompleteColumn(),
-    rich.progress.TimeRemainingColumn(compact=True),
-    console=console,
-    transient=True,
-    disable=not console.is_terminal,
-  )
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from absl import flags
 from inp_former_jax.data import few_shot
 from inp_former_jax.data import sampling as sampling_orders
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.masks import load_mask
 from inp_former_jax.data.records import Record
-from inp_former_jax.data.transforms import Preprocessing, load_image, load_mask
+from inp_former_jax.data.transforms import Preprocessing, load_image
 
 Example = Mapping[str, np.ndarray | np.generic]  # Not stacked into a batch yet.
 

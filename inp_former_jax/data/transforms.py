@@ -7,13 +7,12 @@ original, because the masks of public data sets are drawn on the stored pixels.
 
 import contextlib
 import dataclasses
-import functools
-from collections.abc import Iterator, Sequence
-from typing import cast, overload
+from collections.abc import Iterator
+from typing import overload
 
 import jax
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image
 
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.image_files import (
@@ -21,7 +20,6 @@ from inp_former_jax.data.image_files import (
   open_image_file,
   printable,
 )
-from inp_former_jax.data.records import BRIGHT, NON_ZERO
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -109,102 +107,8 @@ def load_image(path: ImageSource, preprocessing: Preprocessing) -> np.ndarray:
   Raises:
     DataError: If the file cannot be decoded.
   """
-  return load_with_size(path, preprocessing)[0]
-
-
-def load_with_size(
-  path: ImageSource, preprocessing: Preprocessing
-) -> tuple[np.ndarray, tuple[int, int]]:
-  """Decodes, resizes and crops an image, and returns its own size as well.
-
-  Args:
-    path: An image file of any mode; a grey image is repeated over the channels.
-    preprocessing: The sizes to resize and crop to.
-
-  Returns:
-    The RGB image, (Hc, Wc, 3) uint8, and the (height, width) in pixels that
-    the stored image has.
-
-  Raises:
-    DataError: If the file cannot be decoded.
-  """
   image = decode(path, "RGB")
-  crop = np.asarray(resize_and_crop(image, preprocessing))
-  return crop, (image.height, image.width)
-
-
-def load_mask(
-  paths: Sequence[ImageSource],
-  preprocessing: Preprocessing,
-  evaluation_size: int,
-  *,
-  values: str = BRIGHT,
-  image_path: ImageSource | None = None,
-) -> np.ndarray:
-  """Decodes, resizes and crops the mask of an image for evaluation.
-
-  Args:
-    paths: The mask files; a pixel is defective if any of them marks it.
-    preprocessing: The sizes to resize and crop to, the same as for the image.
-    evaluation_size: S, the side of the result in pixels.
-    values: Which pixels of a file are defective, see `Record.mask_values`.
-    image_path: The image whose size the masks must have; None skips the check.
-
-  Returns:
-    The mask, (S, S) bool, True where the image is defective.
-
-  Raises:
-    DataError: If a file cannot be decoded, differs in size from the image, or
-      has pixels that are not 0 but none that is brighter than half.
-  """
-  masks = [_read_mask(path, values, image_path) for path in paths]
-  mask = functools.reduce(ImageChops.lighter, masks)
-  return binary_mask(
-    np.asarray(resize_and_crop(mask, preprocessing)), evaluation_size
-  )
-
-
-def _read_mask(
-  path: ImageSource, values: str, image_path: ImageSource | None
-) -> Image.Image:
-  """Reads a mask as 8-bit grey; NON_ZERO maps all values but 0 to 255."""
-  if values == NON_ZERO:
-    mask = _non_zero(path)
-  else:
-    mask = decode(path, "L")
-  if image_path is not None:
-    with _readable(image_path), open_image_file(image_path) as image:
-      size = image.size
-    if mask.size != size:
-      raise DataError(
-        f"The mask {printable(path)} is {mask.width}x{mask.height} pixels, its "
-        f"image {printable(image_path)} is {size[0]}x{size[1]} (width x "
-        "height); expected the same size. Draw the mask on the image as it is "
-        "stored."
-      )
-  largest = brightest(mask)
-  if 0 < largest < 128:
-    raise DataError(
-      f"The mask {printable(path)} has no pixel brighter than {largest} of "
-      "255; expected 0 for normal and 255 for defective pixels. If it holds "
-      "class numbers, write 255 where they are not 0."
-    )
-  return mask
-
-
-def brightest(grey: Image.Image) -> int:
-  """Returns the largest value, in [0, 255], of an image of mode "L"."""
-  # Pillow's return type also covers floats and images of several bands.
-  return cast(tuple[int, int], grey.getextrema())[1]
-
-
-def _non_zero(path: ImageSource) -> Image.Image:
-  """Returns 255 where the stored value or palette index is not 0, else 0."""
-  with _readable(path), open_image_file(path) as image:
-    stored = np.asarray(image)
-  if stored.ndim == 3:
-    stored = stored[..., :3].any(axis=-1)
-  return Image.fromarray(np.where(stored != 0, 255, 0).astype(np.uint8))
+  return np.asarray(resize_and_crop(image, preprocessing))
 
 
 def decode(path: ImageSource, mode: str) -> Image.Image:
@@ -221,13 +125,14 @@ def decode(path: ImageSource, mode: str) -> Image.Image:
   Raises:
     DataError: If the file cannot be decoded.
   """
-  with _readable(path), open_image_file(path) as image:
+  with readable(path), open_image_file(path) as image:
     image.load()
     return to_8_bit(image, mode)
 
 
 @contextlib.contextmanager
-def _readable(path: ImageSource) -> Iterator[None]:
+def readable(path: ImageSource) -> Iterator[None]:
+  """Makes whatever goes wrong with an image file a DataError that names it."""
   try:
     yield
   except DataError:
@@ -293,26 +198,19 @@ def resize_and_crop(
     preprocessing.crop,
   )
   image = image.resize((width, height), Image.Resampling.BILINEAR)
-  # As in torchvision, halves are rounded to the even number.
-  top = int(round((height - crop_height) / 2.0))
-  left = int(round((width - crop_width) / 2.0))
+  top, left = crop_start(height, crop_height), crop_start(width, crop_width)
   return image.crop((left, top, left + crop_width, top + crop_height))
 
 
-def binary_mask(mask: np.ndarray, size: int) -> np.ndarray:
-  """Resizes a mask to the evaluation's size and applies the threshold.
-
-  The nearest neighbour of row i is floor(i * Hc / S), and so for columns.
+def crop_start(resize: int, crop: int) -> int:
+  """Returns the first pixel of a centre crop along an axis.
 
   Args:
-    mask: The mask that `resize_and_crop` returns, (Hc, Wc) uint8.
-    size: S, the side of the result in pixels.
-
-  Returns:
-    The binary mask, (S, S) bool, True where mask / 255 > 0.5.
+    resize: The number of pixels after resizing.
+    crop: The number of pixels of the crop.
   """
-  rows, columns = (np.arange(size) * side // size for side in mask.shape)
-  return mask[np.ix_(rows, columns)] > 127
+  # As in torchvision, halves are rounded to the even number.
+  return int(round((resize - crop) / 2.0))
 
 
 @overload

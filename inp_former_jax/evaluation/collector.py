@@ -1,5 +1,6 @@
 """Collects predictions over batches, devices and hosts into metrics."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -7,12 +8,46 @@ import numpy as np
 
 from inp_former_jax import sharding
 from inp_former_jax.data.records import Record
-from inp_former_jax.evaluation import metrics
+from inp_former_jax.evaluation import curves, metrics
+from inp_former_jax.evaluation.curves import Curve
+from inp_former_jax.evaluation.worst_cases import RunningWorstMaps
 from inp_former_jax.inference.predict_step import Prediction
 
 
+@dataclasses.dataclass(frozen=True)
+class PixelResult:
+  """What the pixels of a category give.
+
+  Attributes:
+    metrics: The metrics by name, as fractions in [0, 1], or nan where
+      undefined.
+    curves: The curves "roc", "precision_recall" and "pro"; none where
+      undefined.
+  """
+
+  metrics: dict[str, float]
+  curves: dict[str, Curve]
+
+
+@dataclasses.dataclass(frozen=True)
+class Collected:
+  """What a model gave for all records, equal on all processes.
+
+  Attributes:
+    scores: The image scores, (len(records),) float32.
+    maps: The kept anomaly maps, (S, S) float32, by index of their record.
+    worst_maps: The maps of the worst misses and false alarms, likewise.
+    pixels: What the pixels gave, by category.
+  """
+
+  scores: np.ndarray
+  maps: dict[int, np.ndarray]
+  worst_maps: dict[int, np.ndarray]
+  pixels: dict[str, PixelResult]
+
+
 class PixelScores:
-  """Accumulates the pixel metrics of one category over batches and hosts."""
+  """Accumulates the pixels of one category over batches and hosts."""
 
   def __init__(self, *, exact: bool, max_fpr: float):
     """Starts without any pixels.
@@ -40,22 +75,24 @@ class PixelScores:
       self._maps.append(maps.copy())
       self._masks.append(masks.copy())
 
-  def metrics(self) -> dict[str, float]:
-    """Computes the pixel metrics over all processes, which must all call this.
+  def finish(self) -> PixelResult:
+    """Sums over all processes, which must all call this.
 
     Returns:
-      The metrics by name, as fractions in [0, 1], or nan where undefined.
+      The metrics and the curves of all pixels.
     """
     if self._histograms is not None:
       total = sharding.sum_over_processes(self._histograms.to_array())
       histograms = metrics.PixelHistograms.from_array(total)
-      return histograms.metrics(self._max_fpr)
-    none = np.zeros((0, 1, 1), np.float32)
-    return metrics.exact_pixel_metrics(
-      np.concatenate(self._maps) if self._maps else none,
-      np.concatenate(self._masks) if self._masks else none,
-      max_fpr=self._max_fpr,
-    )
+      values = histograms.metrics(self._max_fpr)
+    else:
+      none = np.zeros((0, 1, 1), np.float32)
+      maps = np.concatenate(self._maps) if self._maps else none
+      masks = np.concatenate(self._masks) if self._masks else none
+      values = metrics.exact_pixel_metrics(maps, masks, max_fpr=self._max_fpr)
+      histograms = metrics.PixelHistograms()  # exact enough to be drawn
+      histograms.add(maps, masks)
+    return PixelResult(values, curves.pixel_curves(histograms))
 
 
 class Collector:
@@ -91,7 +128,8 @@ class Collector:
     self._scores = np.zeros(len(records), np.float32)
     self._maps = np.zeros((len(kept), map_size, map_size), np.float32)
     self._pixels: dict[str, PixelScores] = {}
-    self._metrics: dict[str, dict[str, float]] = {}
+    self._worst = RunningWorstMaps(records)
+    self._finished: dict[str, PixelResult] = {}
     # For every category, the index after its last record.
     self._ends = {r.category: i + 1 for i, r in enumerate(records)}
     self._seen = 0
@@ -112,6 +150,7 @@ class Collector:
     for row in np.flatnonzero(batch["valid"]).tolist():
       index = int(batch["index"][row])
       self._scores[index] = scores[row]
+      self._worst.add(index, float(scores[row]), maps[row])
       if index in self._kept:
         self._maps[self._kept.index(index)] = maps[row]
       if batch["has_mask"][row]:
@@ -128,22 +167,17 @@ class Collector:
 
   def _sum_up_categories(self) -> None:
     for category, end in self._ends.items():
-      if end <= self._seen and category not in self._metrics:
-        self._metrics[category] = self._pixels_of(category).metrics()
+      if end <= self._seen and category not in self._finished:
+        self._finished[category] = self._pixels_of(category).finish()
         del self._pixels[category]
 
-  def finish(
-    self,
-  ) -> tuple[np.ndarray, dict[int, np.ndarray], dict[str, dict[str, float]]]:
-    """Sums over all processes, which must all call this.
-
-    Returns:
-      The image scores of all records; the kept maps by index of their record;
-      and the pixel metrics by category, then by name.
-    """
+  def finish(self) -> Collected:
+    """Sums over all processes, which must all call this."""
     maps = sharding.sum_over_processes(self._maps)
-    return (
-      sharding.sum_over_processes(self._scores),
-      dict(zip(self._kept, maps, strict=True)),
-      self._metrics,
+    scores = sharding.sum_over_processes(self._scores)
+    return Collected(
+      scores=scores,
+      maps=dict(zip(self._kept, maps, strict=True)),
+      worst_maps=self._worst.finish(scores, self._maps.shape[-1]),
+      pixels=self._finished,
     )

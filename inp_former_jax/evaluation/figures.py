@@ -1,36 +1,35 @@
-"""Figures of anomaly maps, all drawn on one colour scale per model.
+"""Pictures of anomaly maps, all drawn on one colour scale per model.
 
 Nothing here stretches a heat map to its own range: a colour means the same
 score in every image, so that a good part stays cool.
 `inference.colours.colour_scale` chooses the range once per model.
 
-Figures are drawn by matplotlib's object-oriented interface on the Agg canvas,
-which needs no display and changes no global state (pyplot, rcParams).
+What was not inspected, where the map is NaN, is hatched. Pictures are coloured
+by a table and in bands of rows, so that a picture of many megapixels takes
+little more memory than the picture itself.
 """
 
-import dataclasses
-import os
-from collections.abc import Sequence
+import functools
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
+import scipy.ndimage
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
-from inp_former_jax.atomic import replacing
+from inp_former_jax.inference.colours import ColourScale
+from inp_former_jax.inference.decision import Thresholds
 
 HEAT_OPACITY = (0.45, 0.75)  # over the grey image, at vmin and at vmax
-COLUMNS = ("image", "ground truth", "anomaly map")
-MAX_ROWS = 9  # more samples are drawn in several panels side by side
-DPI = 120  # keeps nine rows of photographs below 2 MB
-
-# Lengths in inches.
-CELL, GAP, MARGIN, PANEL_GAP = 1.6, 0.05, 0.15, 0.3
-CAPTION, HEADING, TITLE, COLOUR_BAR = 0.24, 0.2, 0.34, 0.56
+LINE, CASING = (255, 255, 255), (200, 0, 90)  # colours of a contour
+HATCH_DARK, HATCH_LIGHT = 96, 176  # grey of the hatching's stripes
+HATCH_OPACITY = 0.6  # over the grey image
+UNIT = "anomaly score (1 - cosine)"
+_BAND = 256  # rows that are coloured at once
+_BAR_INCHES = (6.0, 0.56)  # width and height of a colour bar with its numbers
 
 
 def _heat_colours() -> ListedColormap:
@@ -43,25 +42,12 @@ def _heat_colours() -> ListedColormap:
 COLOURS = _heat_colours()
 
 
-@dataclasses.dataclass(frozen=True)
-class QualitativeSample:
-  """A row of the qualitative grid.
-
-  Attributes:
-    image: The image as the model sees it (resized and cropped), (H, W, 3)
-      uint8.
-    mask: Ground truth, (H, W) bool, all False for a good part; None if it is
-      unknown.
-    anomaly_map: Anomaly map over the same field of view, (h, w) float.
-    title: Title of the row, for example "washer / scratch".
-    score: Image score.
-  """
-
-  image: np.ndarray
-  mask: np.ndarray | None
-  anomaly_map: np.ndarray
-  title: str
-  score: float
+@functools.cache
+def _colour_table() -> np.ndarray:
+  """Returns the colour of each level over each grey, (256, 256, 3) uint8."""
+  heat = np.asarray(COLOURS.colors)[:, None]
+  grey = np.arange(256)[:, None] / 255
+  return np.rint(255 * _blend(heat, grey)).astype(np.uint8)
 
 
 def overlay(
@@ -75,7 +61,7 @@ def overlay(
   Args:
     image: The image, (H, W, 3) uint8.
     anomaly_map: The anomaly map, (h, w) float, which is resized bilinearly to
-      the image.
+      the image. Where it is NaN, the image is hatched.
     vmin: Score of the coldest colour, which lower scores get too.
     vmax: Score of the hottest colour, which higher scores get too.
 
@@ -85,142 +71,190 @@ def overlay(
   Raises:
     ValueError: If vmin is not below vmax.
   """
-  height, width = image.shape[:2]
-  scores = Image.fromarray(np.asarray(anomaly_map, np.float32))
-  scores = scores.resize((width, height), Image.Resampling.BILINEAR)
-  heat = COLOURS(_norm(vmin, vmax)(np.asarray(scores)))
-  grey = np.asarray(Image.fromarray(image).convert("L"))[..., None] / 255
-  return np.rint(255 * _blend(heat, grey)).astype(np.uint8)
+  scores = at_size(anomaly_map, image.shape[:2])
+  norm, table = _norm(vmin, vmax), _colour_table()
+  stripe = max(3, round(min(image.shape[:2]) / 60))
+  result = np.empty(image.shape, np.uint8)
+  for first in range(0, len(image), _BAND):
+    rows = slice(first, first + _BAND)
+    grey = np.asarray(Image.fromarray(image[rows]).convert("L"))
+    unseen = np.isnan(scores[rows])
+    levels = 256 * norm(np.where(unseen, vmin, scores[rows])).data
+    result[rows] = table[np.minimum(levels.astype(np.intp), 255), grey]
+    if unseen.any():
+      result[rows][unseen] = _hatching(grey, unseen, first, stripe)[:, None]
+  return result
 
 
-def _blend(heat: np.ndarray, grey: np.ndarray | float) -> np.ndarray:
-  """Blends colours (..., 4), whose last channel is opacity, over grey."""
-  opacity = heat[..., 3:]
-  return opacity * heat[..., :3] + (1 - opacity) * grey
-
-
-def save_qualitative_grid(
-  path: str | os.PathLike,
-  samples: Sequence[QualitativeSample],
-  *,
-  vmin: float,
-  vmax: float,
-  title: str | None = None,
-) -> None:
-  """Saves image, ground truth and anomaly map of each sample as a PNG.
-
-  Each sample has a row; more than nine rows are split into panels side by side.
-  All heat maps share one colour scale and its bar. The file is written
-  atomically.
+def _hatching(
+  grey: np.ndarray, unseen: np.ndarray, first: int, stripe: int
+) -> np.ndarray:
+  """Returns the grey of the pixels that are hatched.
 
   Args:
-    path: The PNG file to write; its folder is created if necessary.
-    samples: The samples to draw, at least one.
-    vmin: Score of the coldest colour, from `colour_scale`.
-    vmax: Score of the hottest colour, from `colour_scale`.
-    title: Title of the figure, if any.
+    grey: The image, (rows, W) uint8.
+    unseen: Which pixels are hatched, (rows, W) bool.
+    first: Number of rows of the picture above these.
+    stripe: Width of a stripe, along a row, in pixels.
 
-  Raises:
-    ValueError: If there are no samples, or if vmin is not below vmax.
+  Returns:
+    The grey of the n hatched pixels, (n,) uint8.
   """
-  if not samples:
-    raise ValueError(f"No samples to draw into {os.fspath(path)}.")
-  panels = -(-len(samples) // MAX_ROWS)
-  rows = -(-len(samples) // panels)
-  panel_width = len(COLUMNS) * (CELL + GAP) - GAP
-  width = 2 * MARGIN + panels * (panel_width + PANEL_GAP) - PANEL_GAP
-  top = MARGIN / 2 + HEADING + (TITLE if title else 0)
-  cell = CELL * _shape(samples)
-  height = top + rows * (CAPTION + cell) + MARGIN + COLOUR_BAR
-  figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-  if title:
-    y = 1 - (MARGIN + TITLE) / 2 / height
-    figure.text(0.5, y, title, ha="center", va="center", fontsize=11)
-  for i, sample in enumerate(samples):
-    panel, row = divmod(i, rows)
-    left = MARGIN + panel * (panel_width + PANEL_GAP)
-    cells = _row_of_axes(figure, left, top + row * (CAPTION + cell), cell)
-    if row == 0:
-      _write_headings(cells, cell)
-    _draw_sample(cells, sample, vmin, vmax)
-  _draw_colour_bar(figure, vmin, vmax)
-  with replacing(path) as partial:
-    FigureCanvasAgg(figure).print_png(partial)
+  row, column = unseen.nonzero()
+  dark = (row + first + column) // stripe % 2 == 0
+  stripes = np.where(dark, HATCH_DARK, HATCH_LIGHT)
+  mixed = HATCH_OPACITY * stripes + (1 - HATCH_OPACITY) * grey[unseen]
+  return np.rint(mixed).astype(np.uint8)
 
 
-def _shape(samples: Sequence[QualitativeSample]) -> float:
-  """Returns the height of the cells as a multiple of their width."""
-  shapes = [sample.image.shape[:2] for sample in samples]
-  tallest = max(height / width for height, width in shapes)
-  return float(np.clip(tallest, 0.1, 2.0))
+def heat(anomaly_map: np.ndarray, scale: ColourScale) -> np.ndarray:
+  """Colours an anomaly map, as the overlay does over a mid-grey image.
+
+  Args:
+    anomaly_map: The anomaly map, (H, W) float. Where it is NaN, the picture is
+      hatched.
+    scale: The model's colour scale.
+
+  Returns:
+    The picture, (H, W, 3) uint8, in the colours of the colour bar.
+  """
+  grey = np.broadcast_to(np.uint8(128), (*anomaly_map.shape, 3))
+  return overlay(grey, anomaly_map, scale.vmin, scale.vmax)
 
 
-def _row_of_axes(
-  figure: Figure, left: float, top: float, cell: float
-) -> list[Axes]:
-  """Adds three cells whose caption starts `top` inches below the upper edge."""
-  width, height = figure.get_size_inches()
-  bottom = height - top - CAPTION - cell
-  cells = []
-  for column in range(len(COLUMNS)):
-    x = left + column * (CELL + GAP)
-    box = (x / width, bottom / height, CELL / width, cell / height)
-    cells.append(figure.add_axes(box, xticks=[], yticks=[], frame_on=False))
-  return cells
+def contour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+  """Draws the outline of a mask on an image, without covering what it holds.
 
+  The line runs along the outside of the mask, or inside at the image's border.
+  It is as wide as suits the image's size.
 
-def _write_headings(cells: list[Axes], cell: float) -> None:
-  for axes, heading in zip(cells, COLUMNS, strict=True):
-    y = 1 + (CAPTION + HEADING / 2) / cell
-    axes.text(
-      0.5,
-      y,
-      heading,
-      transform=axes.transAxes,
-      ha="center",
-      va="center",
-      fontsize=9,
-      color="0.35",
-    )
+  Args:
+    image: The image, (H, W, 3) uint8.
+    mask: The mask, (H, W) bool.
 
-
-def _draw_sample(
-  cells: list[Axes], sample: QualitativeSample, vmin: float, vmax: float
-) -> None:
-  image_axes, mask_axes, map_axes = cells
-  image_axes.imshow(sample.image)
-  map_axes.imshow(overlay(sample.image, sample.anomaly_map, vmin, vmax))
-  if sample.mask is None:
-    mask_axes.set(frame_on=True, facecolor="0.94")
-    mask_axes.spines[:].set_visible(False)
-    mask_axes.text(
-      0.5,
-      0.5,
-      "no mask",
-      transform=mask_axes.transAxes,
-      ha="center",
-      va="center",
-      fontsize=9,
-      color="0.45",
-    )
-  else:
-    mask_axes.imshow(sample.mask, cmap="gray", vmin=0, vmax=1)
-  # There is room for 44 characters beside the score.
-  text = sample.title
-  text = text if len(text) <= 44 else text[:43] + "…"
-  image_axes.set_title(text, loc="left", fontsize=9, pad=4)
-  map_axes.set_title(
-    f"score {sample.score:.3f}", loc="right", fontsize=9, pad=4
+  Returns:
+    A copy of the image with the outline, (H, W, 3) uint8.
+  """
+  result = image.copy()
+  if not mask.any():
+    return result
+  height, width = mask.shape
+  line = max(1, round((height * width) ** 0.5 / 300))
+  casing = max(1, line // 2)
+  reach = line + casing
+  rows, columns = (
+    slice(max(0, found[0] - reach), found[-1] + reach + 1)
+    for found in (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
   )
+  inside = mask.copy()
+  inside[:line] = inside[height - line :] = False
+  inside[:, :line] = inside[:, width - line :] = False
+  part, inside = mask[rows, columns], inside[rows, columns]
+  near, far = _grown(part, line), _grown(part, reach)
+  result[rows, columns][far & ~near] = CASING
+  result[rows, columns][near & ~inside] = LINE
+  return result
 
 
-def _draw_colour_bar(figure: Figure, vmin: float, vmax: float) -> None:
-  """Draws the colour bar, in the colours that the maps have over mid-grey."""
+def _grown(mask: np.ndarray, margin: int) -> np.ndarray:
+  """Returns a mask (H, W) that is wider by a margin on all sides."""
+  grown = scipy.ndimage.maximum_filter(
+    mask.view(np.uint8), size=2 * margin + 1, mode="constant"
+  )
+  return grown.view(bool)
+
+
+def annotated_overlay(
+  image: np.ndarray,
+  anomaly_map: np.ndarray,
+  scale: ColourScale,
+  thresholds: Thresholds | None = None,
+) -> np.ndarray:
+  """Draws overlay, contour and colour bar of a single image.
+
+  Args:
+    image: The image at its own size, (H, W, 3) uint8.
+    anomaly_map: The anomaly map, (H, W) or smaller, float, NaN where nothing
+      was inspected.
+    scale: The model's colour scale.
+    thresholds: The thresholds; the pixels above that for pixels are outlined,
+      and it is marked on the bar. None draws neither.
+
+  Returns:
+    The picture, (H + bar, W, 3) uint8, wider if the image is narrower than the
+    bar.
+  """
+  anomaly_map = at_size(anomaly_map, image.shape[:2])
+  picture = overlay(image, anomaly_map, scale.vmin, scale.vmax)
+  if thresholds is None:
+    return with_colour_bar(picture, scale)
+  picture = contour(picture, thresholds.mask(anomaly_map))
+  return with_colour_bar(picture, scale, thresholds.pixel)
+
+
+def with_colour_bar(
+  picture: np.ndarray, scale: ColourScale, threshold: float | None = None
+) -> np.ndarray:
+  """Puts the colour bar below a picture.
+
+  Args:
+    picture: The picture, (H, W, 3) uint8.
+    scale: The colour scale that it was drawn with.
+    threshold: A score to be marked on the bar, if any.
+
+  Returns:
+    The picture and the bar on white, (H + bar, W, 3) uint8. A picture narrower
+    than 320 pixels is centred above the bar, which is as narrow at most.
+  """
+  height, width = picture.shape[:2]
+  # A long, narrow picture does not get a bar that is larger than itself.
+  length = int(np.clip(min(width, 3 * height), 320, 6000))
+  bar = _colour_bar(length, scale.vmin, scale.vmax, threshold)
+  gap = length // 80
+  canvas = np.full(
+    (height + gap + len(bar), max(width, length), 3), 255, np.uint8
+  )
+  for part, top in ((picture, 0), (bar, height + gap)):
+    left = (canvas.shape[1] - part.shape[1]) // 2
+    canvas[top : top + len(part), left : left + part.shape[1]] = part
+  return canvas
+
+
+@functools.lru_cache(maxsize=4)  # one for a folder of images of one size
+def _colour_bar(
+  length: int, vmin: float, vmax: float, threshold: float | None
+) -> np.ndarray:
+  """Draws a colour bar `length` pixels wide, (H, length, 3) uint8."""
+  width, height = _BAR_INCHES
+  top = 0.14 if threshold is not None else 0.0  # room for the mark
+  figure = Figure((width, height + top), dpi=length / width, facecolor="white")
+  box = (0.3, height - 0.14, width - 0.6, 0.1)
+  draw_colour_bar(figure, box, vmin, vmax, threshold)
+  canvas = FigureCanvasAgg(figure)
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def draw_colour_bar(
+  figure: Figure,
+  box: tuple[float, float, float, float],
+  vmin: float,
+  vmax: float,
+  threshold: float | None = None,
+) -> None:
+  """Draws a colour bar, in the colours that the maps have over mid-grey.
+
+  Args:
+    figure: The figure to draw into.
+    box: Left and lower edge, width and height of the bar, in inches.
+    vmin: Score of the coldest colour.
+    vmax: Score of the hottest colour.
+    threshold: A score to be marked, if any; one outside the scale is not.
+  """
   width, height = figure.get_size_inches()
-  length = min(3 * CELL, width - 2 * MARGIN)
-  left, bottom = (width - length) / 2, COLOUR_BAR - 0.14
+  left, bottom, across, up = box
   axes = figure.add_axes(
-    (left / width, bottom / height, length / width, 0.1 / height)
+    (left / width, bottom / height, across / width, up / height)
   )
   colours = ListedColormap(_blend(np.asarray(COLOURS.colors), 0.5))
   mappable = ScalarMappable(_norm(vmin, vmax), colours)
@@ -229,7 +263,53 @@ def _draw_colour_bar(figure: Figure, vmin: float, vmax: float) -> None:
   )
   bar.outline.set_linewidth(0.5)
   bar.ax.tick_params(labelsize=8, width=0.5, length=2.5, pad=2)
-  bar.set_label("anomaly score (1 - cosine)", fontsize=9, labelpad=2)
+  bar.set_label(UNIT, fontsize=9, labelpad=2)
+  if threshold is not None and vmin <= threshold <= vmax:
+    bar.ax.axvline(threshold, color="black", linewidth=1)
+    bar.ax.annotate(
+      f"threshold {threshold:.3g}",
+      (threshold, 1),
+      (0, 2),
+      xycoords=("data", "axes fraction"),
+      textcoords="offset points",
+      ha="center",
+      va="bottom",
+      fontsize=8,
+    )
+
+
+def at_size(anomaly_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Resizes an anomaly map bilinearly.
+
+  Args:
+    anomaly_map: The anomaly map, (h, w) float, NaN where nothing was inspected.
+    size: Height and width of the result.
+
+  Returns:
+    The map, (H, W) float32, NaN where most of what a pixel is interpolated from
+    is NaN. It is the given map if that has this size.
+  """
+  scores = np.asarray(anomaly_map, np.float32)
+  if scores.shape == tuple(size):
+    return scores
+  unseen = np.isnan(scores)
+  if not unseen.any():
+    return _resized(scores, size)
+  weight = _resized((~unseen).astype(np.float32), size)
+  scores = _resized(np.where(unseen, np.float32(0), scores), size)
+  return np.where(weight < 0.5, np.nan, scores / np.maximum(weight, 0.5))
+
+
+def _resized(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  height, width = size
+  image = Image.fromarray(array)
+  return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _blend(heat: np.ndarray, grey: np.ndarray | float) -> np.ndarray:
+  """Blends colours (..., 4), whose last channel is opacity, over grey."""
+  opacity = heat[..., 3:]
+  return opacity * heat[..., :3] + (1 - opacity) * grey
 
 
 def _norm(vmin: float, vmax: float) -> Normalize:

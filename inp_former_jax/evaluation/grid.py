@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from inp_former_jax.data import transforms
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Record
-from inp_former_jax.evaluation.figures import (
+from inp_former_jax.evaluation.qualitative_grid import (
   QualitativeSample,
   save_qualitative_grid,
+)
+from inp_former_jax.evaluation.record_display import (
+  load_image_and_mask,
+  short_name,
 )
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.inference.colours import ColourScale, colour_scale
@@ -44,6 +47,23 @@ def grid_records(records: Sequence[Record], count: int) -> list[int]:
   return sorted(
     chosen, key=lambda i: (records[i].category, records[i].label, i)
   )
+
+
+def inp_records(records: Sequence[Record], count: int) -> list[int]:
+  """Chooses records for the figure of the INPs: defects, of all categories.
+
+  Args:
+    records: The test records.
+    count: Largest number of records to choose.
+
+  Returns:
+    Indices of the chosen records, as `grid_records` chooses them among the
+    defective ones, or among the normal ones if there are no others.
+  """
+  defective = [i for i, r in enumerate(records) if r.label == DEFECTIVE]
+  candidates = defective or list(range(len(records)))
+  chosen = grid_records([records[i] for i in candidates], count)
+  return [candidates[i] for i in chosen]
 
 
 def _in_turn(lists: Sequence[Sequence[int]]) -> list[int]:
@@ -112,21 +132,16 @@ def save_grid(path: pathlib.Path, result: Evaluation) -> None:
   assert scores is not None
   samples = []
   for index, anomaly_map in result.maps.items():
-    record, size = result.records[index], len(anomaly_map)
-    mask = np.zeros((size, size), bool)
-    if record.label:
-      mask = None
-    if record.masks:
-      mask = transforms.load_mask(
-        record.masks, preprocessing, size, values=record.mask_values
-      )
+    record = result.records[index]
+    image, mask = load_image_and_mask(record, preprocessing, len(anomaly_map))
     samples.append(
       QualitativeSample(
-        image=transforms.load_image(record.image, preprocessing),
-        mask=_upscale(mask, preprocessing.crop),
+        image=image,
+        mask=mask,
         anomaly_map=anomaly_map,
         title=f"{record.category} / {record.defect}",
         score=float(scores[index]),
+        name=short_name(record.image),
       )
     )
   save_qualitative_grid(
@@ -136,13 +151,3 @@ def save_grid(path: pathlib.Path, result: Evaluation) -> None:
     vmax=scale.vmax,
     title=f"After {result.step} steps",
   )
-
-
-def _upscale(
-  mask: np.ndarray | None, size: tuple[int, int]
-) -> np.ndarray | None:
-  """Resizes an evaluation mask to the image's size, by nearest neighbour."""
-  if mask is None:
-    return None
-  rows, columns = (np.arange(s) * len(mask) // s for s in size)
-  return mask[np.ix_(rows, columns)]

@@ -1,4 +1,4 @@
-"""Writes the results of an evaluation: tables, JSON, CSV and a picture."""
+"""Writes the results of an evaluation: tables, JSON, CSV, pictures, a page."""
 
 import csv
 import json
@@ -14,20 +14,41 @@ from ml_collections import ConfigDict
 from inp_former_jax.atomic import replacing
 from inp_former_jax.evaluation import paper, tables
 from inp_former_jax.evaluation.grid import save_grid
+from inp_former_jax.evaluation.html_report.page import REPORT, write_page
+from inp_former_jax.evaluation.inp_figure import (
+  InpFigure,
+  inp_figure,
+  save_inp_figure,
+)
+from inp_former_jax.evaluation.record_display import whole_name
 from inp_former_jax.evaluation.results import (
   COLUMNS,
   SAMPLE_COLUMNS,
   CategoryResult,
   Evaluation,
 )
+from inp_former_jax.inference.calibration import Calibration
 
 METRICS = "metrics.json"
+SCORES = "test_scores.csv"
+GRID = "grid.png"
+INPS = "inps.png"
+SCORE_COLUMNS = (
+  "image",
+  "category",
+  "label",
+  "defect",
+  "score",
+  "normalised",
+  "decision",
+  "threshold",
+)
 
 
 def write_report(
   result: Evaluation, config: ConfigDict, workdir: pathlib.Path
 ) -> None:
-  """Prints the tables; writes metrics.json, metrics.csv and the grid.
+  """Prints the tables; writes metrics, scores, pictures and the page.
 
   If there were no test images, it prints a line to that effect and writes
   nothing.
@@ -35,7 +56,9 @@ def write_report(
   Args:
     result: The evaluation of the test set.
     config: The config of the run, which is recorded in metrics.json.
-    workdir: Folder for `metrics.json`, `metrics.csv` and `grid.png`.
+    workdir: Folder for `metrics.json`, `metrics.csv`, `report.html` and, unless
+      the results of several evaluations are combined, `test_scores.csv`,
+      `grid.png` and `inps.png`.
   """
   if jax.process_index() != 0:
     return
@@ -50,13 +73,50 @@ def write_report(
     path.write_text(_json(result, config), encoding="utf-8")
   with replacing(workdir / "metrics.csv") as path:
     _write_csv(path, result)
-  names = "metrics.json, metrics.csv"
+  names = [METRICS, "metrics.csv"]
+  if result.records:
+    with replacing(workdir / SCORES) as path:
+      _write_scores(path, result)
+    names.append(SCORES)
   if result.maps:
-    save_grid(workdir / "grid.png", result)
-    names += ", grid.png"
-  console.print(
-    f"{names} in {workdir}", markup=False, highlight=False, soft_wrap=True
+    save_grid(workdir / GRID, result)
+    names.append(GRID)
+  inps = _inp_figure(result)
+  if inps is not None:
+    save_inp_figure(workdir / INPS, inps)
+    names.append(INPS)
+  write_page(
+    workdir / REPORT,
+    result,
+    paper_rows=paper.rows(config),
+    settings=_flat(config),
+    inps=inps,
   )
+  names.append(REPORT)
+  console.print(
+    f"{', '.join(names)} in {workdir}",
+    markup=False,
+    highlight=False,
+    soft_wrap=True,
+  )
+
+
+def _inp_figure(result: Evaluation) -> InpFigure | None:
+  if not result.inps:
+    return None
+  assert result.preprocessing is not None  # only merged results have none
+  return inp_figure(result.records, result.inps, result.preprocessing)
+
+
+def _flat(config: ConfigDict, prefix: str = "") -> dict[str, object]:
+  """Returns the config's fields by their whole names, "data.layout"."""
+  flat: dict[str, object] = {}
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      flat |= _flat(value, f"{prefix}{name}.")
+    else:
+      flat[prefix + name] = value
+  return flat
 
 
 def read_metrics(
@@ -116,6 +176,7 @@ def _json(result: Evaluation, config: ConfigDict) -> str:
     "sources": {k: _plain(v) for k, v in result.source_means.items()},
     "paper": paper.rows(config),
     "categories_without_test_images": list(result.untested),
+    "colour_scale": result.scale and [result.scale.vmin, result.scale.vmax],
     "config": config.to_dict(),
   }
   return json.dumps(content, indent=2) + "\n"
@@ -141,6 +202,42 @@ def _write_csv(path: pathlib.Path, result: Evaluation) -> None:
       writer.writerow([f"mean of {source}", "", "", "", *values])
     values = _csv_values(result.mean, result.columns)
     writer.writerow(["mean", "", "", "", *values])
+
+
+def _write_scores(path: pathlib.Path, result: Evaluation) -> None:
+  """Writes a line for every test image, with all digits of its numbers."""
+  assert result.image_scores is not None  # only merged results have none
+  # A name may hold bytes that are no UTF-8, which are written as they are.
+  with open(
+    path, "w", newline="", encoding="utf-8", errors="surrogateescape"
+  ) as file:
+    writer = csv.writer(file)
+    writer.writerow(SCORE_COLUMNS)
+    for record, score in zip(
+      result.records, result.image_scores.tolist(), strict=True
+    ):
+      writer.writerow(
+        [
+          whole_name(record.image),
+          record.category,
+          record.label,
+          record.defect,
+          repr(score),
+          *_decision(result.calibration, record.category, score),
+        ]
+      )
+
+
+def _decision(
+  calibration: Calibration | None, category: str, score: float
+) -> tuple[str, str, str]:
+  """Returns the normalised score, the decision and the threshold as texts."""
+  if calibration is None:
+    return "", "", ""
+  thresholds = calibration.thresholds_of(category)
+  decision = "anomalous" if thresholds.is_anomalous(score) else "normal"
+  normalised = float(thresholds.normalised(score))
+  return repr(normalised), decision, repr(float(thresholds.image))
 
 
 def _csv_values(

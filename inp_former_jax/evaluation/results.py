@@ -7,7 +7,10 @@ import numpy as np
 
 from inp_former_jax.data.records import Record
 from inp_former_jax.data.transforms import Preprocessing
+from inp_former_jax.evaluation.curves import Curve
+from inp_former_jax.inference.calibration import Calibration
 from inp_former_jax.inference.colours import ColourScale
+from inp_former_jax.inference.inp_maps import InpMaps
 
 COLUMNS = {
   "image_auroc": "image\nAUROC",
@@ -69,8 +72,15 @@ class Evaluation:
       of the qualitative grid.
     preprocessing: Sizes of the images; None if the results of several
       evaluations were combined.
-    scale: The colour scale that all maps of the model share.
+    scale: The colour scale that all maps of the model share: that of the
+      calibration, if there is one.
     untested: Categories that were trained on but have no test image.
+    worst_maps: Anomaly maps, (S, S) float32, of the worst misses and false
+      alarms of each category, by the index of their record.
+    pixel_curves: The curves of the pixels of each category, by its name.
+    calibration: Thresholds and colour scale of the model, if it has any.
+    inps: INP maps of a few records, each of one image, by the index of their
+      record; empty if the model has no INPs.
   """
 
   step: int
@@ -85,6 +95,12 @@ class Evaluation:
   source_means: dict[str, dict[str, float]] = dataclasses.field(
     default_factory=dict
   )
+  worst_maps: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
+  pixel_curves: dict[str, dict[str, Curve]] = dataclasses.field(
+    default_factory=dict
+  )
+  calibration: Calibration | None = None
+  inps: dict[int, InpMaps] = dataclasses.field(default_factory=dict)
 
   @property
   def columns(self) -> dict[str, str]:

@@ -6,9 +6,6 @@ Every use decides by these lines: prediction, evaluation and exported models.
 import dataclasses
 from typing import Any
 
-import jax
-import numpy as np
-
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
@@ -53,11 +50,9 @@ class Thresholds:
       score: An image score, or an array of them.
 
     Returns:
-      A number in [0, 1]: 0 for the median of the normal images or less, 0.5 at
-      the threshold, and 1 at twice its distance from the median or more.
+      A number in (0, 1) that rises with the score: 0.25 for the median of the
+      normal images, 0.5 at the threshold, and 0.75 as far above it.
     """
-    scale = 2 * max(self.image - self.typical, 1e-6)
-    relative = (score - self.typical) / scale
-    if isinstance(relative, jax.Array):
-      return relative.clip(0, 1)
-    return np.clip(relative, 0, 1)
+    distance = max(self.image - self.typical, 1e-6)
+    relative = (score - self.image) / distance
+    return 0.5 + 0.5 * relative / (1 + abs(relative))

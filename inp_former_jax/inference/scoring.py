@@ -177,3 +177,20 @@ def image_score(
   flat = maps.reshape(maps.shape[0], -1)
   count = max(1, int(top_fraction * flat.shape[1]))
   return jnp.mean(jax.lax.top_k(flat, count)[0], axis=-1)
+
+
+def score_of_map(anomaly_map: np.ndarray, top_fraction: float) -> float:
+  """Computes the image score from a map with pixels that do not count.
+
+  Args:
+    anomaly_map: The anomaly map, (H, W) float32, NaN where pixels do not count;
+      at least one of them does.
+    top_fraction: Share of the pixels that count whose mean is the score.
+
+  Returns:
+    The mean of the highest values, as `image_score` computes it.
+  """
+  values = anomaly_map[~np.isnan(anomaly_map)]
+  count = max(1, int(top_fraction * values.size))
+  top = np.partition(values, values.size - count)[-count:]
+  return float(top.mean(dtype=np.float64))

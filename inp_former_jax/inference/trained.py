@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from inp_former_jax import sharding
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.inference import scoring
+from inp_former_jax.inference.calibration import Options
 from inp_former_jax.inference.predict_step import (
   Prediction,
   make_predict_step,
@@ -92,6 +93,15 @@ class TrainedModel:
       f"{settings.dtype}, step {self.step}, {self.preprocessing})"
     )
 
+  @property
+  def options(self) -> Options:
+    """The way in which it looks at images, which a calibration must share."""
+    return Options(
+      zero_shot=self.zero_shot,
+      map_size=self.map_size,
+      top_fraction=self.top_fraction,
+    )
+
   def merged(self) -> inp_former.INPFormer:
     """Returns the model as a Flax module."""
     return nnx.merge(self.graphdef, self.trainable, self.frozen)
@@ -150,6 +160,42 @@ def from_state(
       size=size,
       top_fraction=top_fraction,
       zero_shot=zero_shot,
+    ),
+  )
+
+
+def on_this_process(model: TrainedModel) -> TrainedModel:
+  """Copies a model whose mesh spans several processes to this one's devices.
+
+  All processes of the model's mesh must call this function.
+
+  Args:
+    model: The model.
+
+  Returns:
+    The model on all devices of this process; the model itself if there is only
+    one process.
+  """
+  if jax.process_count() == 1:
+    return model
+  mesh = sharding.local_mesh()
+  place = sharding.replicated(mesh)
+  trainable, frozen = (
+    jax.tree.map(lambda x: jax.device_put(sharding.to_host(x), place), part)
+    for part in (model.trainable, model.frozen)
+  )
+  return dataclasses.replace(
+    model,
+    mesh=mesh,
+    trainable=trainable,
+    frozen=frozen,
+    predict_step=make_predict_step(
+      model.graphdef,
+      mesh,
+      patch_size=model.settings.spec.patch_size,
+      size=model.map_size,
+      top_fraction=model.top_fraction,
+      zero_shot=model.zero_shot,
     ),
   )
 

@@ -16,6 +16,7 @@ from PIL import Image, PngImagePlugin
 
 from inp_former_jax.data import image_files, loader, transforms
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.masks import load_mask
 from inp_former_jax.data.records import NON_ZERO, NORMAL, Record
 from inp_former_jax.data.transforms import Preprocessing
 
@@ -77,9 +78,8 @@ def refused(path) -> str:
   messages = set()
   for read in (
     lambda: transforms.load_image(path, SIZES),
-    lambda: transforms.load_with_size(path, SIZES),
-    lambda: transforms.load_mask([path], SIZES, 16),
-    lambda: transforms.load_mask([path], SIZES, 16, values=NON_ZERO),
+    lambda: load_mask([path], SIZES, 16),
+    lambda: load_mask([path], SIZES, 16, values=NON_ZERO),
     lambda: trained_on(path),
     lambda: evaluated_on(path),
   ):
@@ -163,8 +163,7 @@ def test_20000_pixels_wide_are_read(tmp_path):
   row = np.linspace(0, 255, 20_000).astype(np.uint8)
   path = tmp_path / "wide.png"
   Image.fromarray(np.stack([row] * 40)).save(path)
-  image, size = transforms.load_with_size(path, SIZES)
-  assert size == (40, 20_000)
+  image = transforms.load_image(path, SIZES)
   assert image[0, 0, 0] < 10 and image[0, -1, 0] > 245
   np.testing.assert_array_equal(trained_on(path)[0], image)
   np.testing.assert_array_equal(evaluated_on(path)[0], image)
@@ -173,8 +172,8 @@ def test_20000_pixels_wide_are_read(tmp_path):
 def test_one_pixel_is_read(tmp_path):
   path = tmp_path / "dot.png"
   Image.new("RGB", (1, 1), (9, 8, 7)).save(path)
-  image, size = transforms.load_with_size(path, SIZES)
-  assert size == (1, 1) and (image == (9, 8, 7)).all()
+  image = transforms.load_image(path, SIZES)
+  assert (image == (9, 8, 7)).all()
 
 
 @pytest.mark.parametrize(
@@ -268,7 +267,7 @@ def test_any_name_is_read_and_reported(tmp_path, name):
   path = tmp_path / name
   Image.new("RGB", (30, 20), (9, 8, 7)).save(path)
   assert image_files.find_images(tmp_path) == [path]
-  assert transforms.load_with_size(path, SIZES)[1] == (20, 30)
+  assert (transforms.load_image(path, SIZES) == (9, 8, 7)).all()
   assert (trained_on(path) == (9, 8, 7)).all()
   assert (evaluated_on(path) == (9, 8, 7)).all()
   path.write_bytes(path.read_bytes()[:40])

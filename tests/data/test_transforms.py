@@ -9,6 +9,7 @@ from PIL import Image
 
 from inp_former_jax.data import transforms
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.masks import binary_mask, load_mask
 from inp_former_jax.data.transforms import Preprocessing
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "preprocessing.npz"
@@ -51,7 +52,7 @@ def test_mask_equals_the_originals(golden, index, tmp_path):
     cropped / np.float32(255), golden[f"mask_pre_{index}"][0]
   )
   np.testing.assert_array_equal(
-    transforms.load_mask([path], sizes, 64), golden[f"mask_eval64_{index}"]
+    load_mask([path], sizes, 64), golden[f"mask_eval64_{index}"]
   )
 
 
@@ -165,7 +166,7 @@ def test_exif_orientation_is_ignored(pixels, tmp_path):
 def checkerboard(tmp_path, image, name="mask.png"):
   path = save(image, tmp_path / name)
   sizes = Preprocessing((28, 28), (28, 28))
-  return transforms.load_mask([path], sizes, 28)
+  return load_mask([path], sizes, 28)
 
 
 def test_masks_of_any_mode(tmp_path):
@@ -190,7 +191,7 @@ def test_masks_of_any_mode(tmp_path):
 @pytest.mark.parametrize("values", [(127, False), (128, True)])
 def test_threshold_is_one_half(values):
   mask = np.full((28, 28), values[0], np.uint8)
-  assert (transforms.binary_mask(mask, 16) == values[1]).all()
+  assert (binary_mask(mask, 16) == values[1]).all()
 
 
 def test_mask_of_class_numbers(tmp_path):
@@ -207,7 +208,7 @@ def test_mask_of_another_size_than_its_image(pixels, tmp_path):
   image = save(Image.fromarray(pixels), tmp_path / "part.png")
   mask = save(Image.new("L", (60, 41)), tmp_path / "part_mask.png")
   with pytest.raises(DataError) as caught:
-    transforms.load_mask([mask], PREPROCESSING, 16, image_path=image)
+    load_mask([mask], PREPROCESSING, 16, image_path=image)
   for found in (str(mask), "60x41", str(image), "60x40"):
     assert found in str(caught.value)
 

@@ -7,21 +7,17 @@ import jax
 import numpy as np
 import pytest
 
-from inp_former_jax import train
 from inp_former_jax.data.transforms import Preprocessing, load_image
 from inp_former_jax.inference import record_batches, trained
 from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
-from tests.conftest import GOLDENS, tiny_config
+from tests.conftest import GOLDENS
 from weights_conversion import official_checkpoints
 
 
 @pytest.fixture(scope="module")
-def run(dataset_root, tmp_path_factory):
+def run(tiny_run):
   """A workdir, its config, and the evaluation at the end of its training."""
-  workdir = tmp_path_factory.mktemp("run")
-  config = tiny_config(dataset_root)
-  config.steps = 2
-  return workdir, config, train.train_and_evaluate(config, workdir)
+  return tiny_run.workdir, tiny_run.config, tiny_run.result
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from inp_former_jax.data import transforms
 from inp_former_jax.data.augment import AUGMENTATIONS, augment
+from inp_former_jax.data.masks import binary_mask
 from inp_former_jax.evaluation import metrics
 from inp_former_jax.training import optimizer
 from weights_conversion.verification.comparison import (
@@ -83,7 +84,7 @@ def _check_mask(compare, index, preprocessing) -> Iterator[Result]:
   yield from compare(f"mask_pre_{index}", scaled, 0)
   for key in compare.reference:
     if match := re.fullmatch(rf"mask_eval(\d+)_{index}", key):
-      evaluated = transforms.binary_mask(mask, int(match[1]))
+      evaluated = binary_mask(mask, int(match[1]))
       yield from compare(key, evaluated, 0)
 
 

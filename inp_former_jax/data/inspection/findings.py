@@ -15,6 +15,7 @@ from PIL import ExifTags, Image
 from inp_former_jax.data import transforms
 from inp_former_jax.data.image_files import EXTENSIONS, open_image_file
 from inp_former_jax.data.inspection.published import differences, find_published
+from inp_former_jax.data.masks import brightest as brightest_value
 from inp_former_jax.data.records import DEFECTIVE, NON_ZERO, Dataset, Record
 
 # Kinds of problems, in the order of the report.
@@ -227,7 +228,7 @@ def _brightest(mask: pathlib.Path, values: str) -> int:
       stored = np.asarray(image)
     # Transparency marks nothing.
     return 255 * int((stored[..., :3] if stored.ndim == 3 else stored).any())
-  return transforms.brightest(transforms.decode(mask, "L"))
+  return brightest_value(transforms.decode(mask, "L"))
 
 
 def _unreadable(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inp_former_jax.data import transforms
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.layouts import btad, registry
+from inp_former_jax.data.masks import load_mask
 from inp_former_jax.data.transforms import Preprocessing
 
 
@@ -195,9 +195,7 @@ def test_loco_masks_are_merged_and_all_values_but_0_count(make):
   Image.fromarray(second).save(folder / "001.png")
   record = registry.read_layout("mvtec_loco", root, "nuts").test[1]
   sizes = Preprocessing((14, 14), (14, 14))
-  mask = transforms.load_mask(
-    record.masks, sizes, 14, values=record.mask_values
-  )
+  mask = load_mask(record.masks, sizes, 14, values=record.mask_values)
   np.testing.assert_array_equal(mask, (first > 0) | (second > 0))
 
 

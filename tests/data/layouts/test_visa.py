@@ -10,8 +10,9 @@ from PIL import Image
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.layouts.registry import read_layout
 from inp_former_jax.data.layouts.visa import read_visa
+from inp_former_jax.data.masks import load_mask
 from inp_former_jax.data.records import NON_ZERO
-from inp_former_jax.data.transforms import Preprocessing, load_mask
+from inp_former_jax.data.transforms import Preprocessing
 
 IMAGES = "Data/Images"
 # As in the published list: shuffled, the categories one after the other.

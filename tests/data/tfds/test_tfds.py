@@ -17,6 +17,7 @@ from PIL import Image
 from inp_former_jax.data import loader, transforms
 from inp_former_jax.data.image_files import StoredFile
 from inp_former_jax.data.layouts.registry import read_layout
+from inp_former_jax.data.masks import load_mask
 from inp_former_jax.data.records import NON_ZERO, Dataset, Record
 from inp_former_jax.data.tfds import builder
 from inp_former_jax.data.tfds.builder import build_tfds, tfds_name
@@ -126,7 +127,7 @@ def test_bytes_are_those_of_the_files(dataset, stored_dataset):
 
 def test_pixels_are_those_of_the_files(dataset, stored_dataset):
   def masks_of(record):
-    return transforms.load_mask(
+    return load_mask(
       record.masks,
       PREPROCESSING,
       32,

@@ -1,0 +1,149 @@
+"""The job that calibrates a run: which images it takes, and when."""
+
+import pathlib
+from collections.abc import Sequence
+
+import jax
+from ml_collections import ConfigDict
+
+from inp_former_jax import config_files, experiment
+from inp_former_jax.data.layouts.registry import read_layout
+from inp_former_jax.data.records import NORMAL, Dataset, Record
+from inp_former_jax.inference import calibrating, pictures, trained
+from inp_former_jax.inference.answer import FROM_FOLDER, category_of_folder
+from inp_former_jax.inference.calibration import (
+  CALIBRATION,
+  Calibration,
+  CalibrationError,
+  write_calibration,
+)
+from inp_former_jax.inference.predictor import Predictor
+from inp_former_jax.inference.trained import TrainedModel
+from inp_former_jax.training import checkpoint
+from inp_former_jax.training.progress import announce
+
+
+def calibrate_run(
+  model: TrainedModel,
+  dataset: Dataset,
+  config: ConfigDict,
+  workdir: pathlib.Path,
+) -> Calibration | None:
+  """Calibrates a model with the normal images that its run held out.
+
+  Args:
+    model: The model. All processes of its mesh call this function.
+    dataset: The data set of the run; its validation images are used.
+    config: The config of the run; `calibration`, `evaluation` and `data` are
+      read.
+    workdir: The folder of the run, where `calibration.json` is written.
+
+  Returns:
+    The calibration; None if there are no such images, and on all processes but
+    the first.
+
+  Raises:
+    DataError: If a file cannot be read.
+  """
+  records = [r for r in dataset.validation if r.label == NORMAL]
+  if not records:
+    return None
+  model = trained.on_this_process(model)
+  if jax.process_index() != 0:
+    return None
+  announce(f"Calibrating with {len(records)} held-out normal images ...")
+  predictor = Predictor(
+    model,
+    batch_size=config.evaluation.batch_size,
+    num_threads=config.data.num_threads,
+  )
+  found = calibrating.calibrate(
+    predictor,
+    records,
+    image_rate=config.calibration.image_rate,
+    pixel_rate=config.calibration.pixel_rate,
+    images="held-out normal images of the run",
+  )
+  write_calibration(workdir, found)
+  for line in calibrating.describe(found, categories=False):
+    announce(line)
+  announce(f"{CALIBRATION} in {workdir}")
+  return found
+
+
+def require_checkpoint(workdir: pathlib.Path) -> None:
+  """Makes sure that a folder has a checkpoint.
+
+  Args:
+    workdir: Folder of a run, or of a converted checkpoint.
+
+  Raises:
+    CheckpointError: If there is none.
+  """
+  checkpoint.require_checkpoints(workdir)
+
+
+def held_out(workdir: pathlib.Path) -> Sequence[Record]:
+  """Returns the normal images that a run did not train on or test with.
+
+  Args:
+    workdir: The folder of the run.
+
+  Raises:
+    CalibrationError: If the run held out none, or its data cannot be found.
+  """
+  if not (workdir / config_files.RECORDED).is_file():
+    raise CalibrationError(
+      f"{workdir} does not say which data it was trained on. Name normal "
+      "images that the model has not seen."
+    )
+  config = config_files.load_config(workdir)
+  dataset = experiment.read_dataset(config, workdir)
+  records = [r for r in dataset.validation if r.label == NORMAL]
+  if not records:
+    raise CalibrationError(
+      f"The run in {workdir} held out no normal images. Name some that the "
+      "model has not seen, or train with --config.calibration.holdout=0.1."
+    )
+  return records
+
+
+def categories_of(workdir: pathlib.Path) -> Sequence[str]:
+  """Returns the categories that a run was trained on; empty if not known."""
+  if not (workdir / config_files.RECORDED).is_file():
+    return ()
+  config = config_files.load_config(workdir)
+  return experiment.read_dataset(config, workdir).categories
+
+
+def records_of(
+  images: Sequence[pathlib.Path],
+  labelled: Sequence[pathlib.Path],
+  layout: str,
+  category: str,
+  categories: Sequence[str],
+) -> Sequence[Record]:
+  """Returns records of images that are named on the command line.
+
+  Args:
+    images: Files and folders of normal images.
+    labelled: Folders of data sets, whose test and validation images are used.
+    layout: The layout of these folders.
+    category: The category of `images`; FROM_FOLDER takes the nearest folder
+      above an image that is named like one of `categories`.
+    categories: The categories of the model, where they are known.
+
+  Raises:
+    DataError: If a folder holds no images, or does not have the layout.
+  """
+  records = []
+  for item in pictures.flat(list(images)):
+    path = pathlib.Path(str(item))
+    name = category
+    if category == FROM_FOLDER:
+      name = category_of_folder(path, categories)
+    records.append(Record(path, name, NORMAL, "good"))
+  for root in labelled:
+    dataset = read_layout(layout, root)
+    records += [*dataset.validation, *dataset.test]
+  return records
