@@ -69,13 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     A sub-command may exit with codes of its own.
   """
   given = sys.argv[1:] if argv is None else list(argv)
-  name, arguments = (given or [""])[0], given[1:]
+  name = given[0] if given else ""
   if name in ("--help", "-h", "help"):
     print(_help())
   elif name == "--version":
     print(f"inp-former-jax {inp_former_jax.__version__}")
   elif name in SUB_COMMANDS:
-    _run(name, arguments)
+    _run(name, given[1:])
   elif not name:
     print(_help(), file=sys.stderr)
     return 2
@@ -85,17 +85,17 @@ def main(argv: Sequence[str] | None = None) -> int:
   return 0
 
 
-def _run(name: str, arguments: Sequence[str]) -> None:
+def _run(name: str, given: Sequence[str]) -> None:
   """Runs the module of a sub-command as `python -m` does."""
   # Imported late, as it takes longer than to print the help.
-  from inp_former_jax import command_line
+  from inp_former_jax import arguments
 
   command = SUB_COMMANDS[name]
-  given = {argument.partition("=")[0] for argument in arguments}
-  if command.flags and given & {"--mode", "-mode"}:
+  names = {argument.partition("=")[0] for argument in given}
+  if command.flags and names & {"--mode", "-mode"}:
     sys.exit(f"error: `inp-former {name}` takes no --mode; leave it out.")
-  command_line.set_program(f"inp-former {name}")
-  sys.argv = [sys.argv[0], *command.flags, *arguments]
+  arguments.set_program(f"inp-former {name}")
+  sys.argv = [sys.argv[0], *command.flags, *given]
   runpy.run_module(command.module, run_name="__main__", alter_sys=True)
 
 

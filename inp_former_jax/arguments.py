@@ -11,7 +11,6 @@ from typing import Any
 import rich.console
 import rich.progress
 
-from inp_former_jax import command_line
 from inp_former_jax.field_names import with_flag_names
 
 FAILED = 2  # the exit code of a command that could not do its work
@@ -22,6 +21,32 @@ PREDICTOR_FLAGS = (
 _REPORTED = (ValueError, OSError, RuntimeError, ArithmeticError, ImportError)
 
 
+_program = ""  # how the command was called, if not by `python -m`
+
+
+def set_program(name: str) -> None:
+  """Sets how the command that runs was called.
+
+  Args:
+    name: What the user has typed, e.g. "inp-former data".
+  """
+  global _program
+  _program = name
+
+
+def program(module: str) -> str:
+  """Returns how the command that runs is called, for its usage line.
+
+  Args:
+    module: The module of the command, e.g. "inp_former_jax.data".
+
+  Returns:
+    The name of the sub-command of `inp-former`, if it was called so, or else
+    "python -m" and the module.
+  """
+  return _program or f"python -m {module}"
+
+
 class Parser(argparse.ArgumentParser):
   """A parser that takes flags with dashes as well as with underscores."""
 
@@ -29,11 +54,11 @@ class Parser(argparse.ArgumentParser):
     """Creates a parser.
 
     Args:
-      module: The command's module, for the usage line.
+      module: The module of the command, e.g. "inp_former_jax.predict".
       description: The docstring of the command, which --help shows as it is.
     """
     super().__init__(
-      prog=command_line.program(module),
+      prog=program(module),
       description=description,
       formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -22,32 +22,6 @@ e.g. --config.data.root=/data/mvtec. Not needed where the workdir holds a \
 config.json: its run is continued, or evaluated."""
 
 
-_program = ""  # how the command was called, if not by `python -m`
-
-
-def set_program(name: str) -> None:
-  """Sets how the command that runs was called.
-
-  Args:
-    name: What the user has typed, e.g. "inp-former data".
-  """
-  global _program
-  _program = name
-
-
-def program(module: str) -> str:
-  """Returns how the command that runs is called, for its usage line.
-
-  Args:
-    module: The module of the command, e.g. "inp_former_jax.data".
-
-  Returns:
-    The name of the sub-command of `inp-former`, if it was called so, or else
-    "python -m" and the module.
-  """
-  return _program or f"python -m {module}"
-
-
 class _ConfigParser(flags.ArgumentParser):
   """Parser of --config that also accepts names and reports errors briefly."""
 

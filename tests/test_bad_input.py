@@ -1,6 +1,7 @@
 """Damaged data sets through the whole job: named, and nothing lost."""
 
 import json
+import os
 import shutil
 
 import huggingface_hub.constants
@@ -37,6 +38,31 @@ def test_truncated_training_image_is_named(root, config, tmp_path, num_workers):
   files = sorted((root / "washer" / "train" / "good").iterdir())
   truncate(files[2])
   with pytest.raises(DataError, match=str(files[2])):
+    train.train_and_evaluate(config, tmp_path / "run")
+
+
+def test_a_named_pipe_among_the_training_images_is_named(
+  root, config, tmp_path
+):
+  path = root / "washer" / "train" / "good" / "x.png"
+  os.mkfifo(path)
+  with pytest.raises(DataError, match=f"{path} is a named pipe"):
+    train.train_and_evaluate(config, tmp_path / "run")
+
+
+def test_an_animated_test_image_is_named(root, config, tmp_path):
+  file = first(root / "washer" / "test" / "good")
+  frames = [Image.new("L", (96, 96), level) for level in (0, 255)]
+  frames[0].save(file, save_all=True, append_images=frames[1:])
+  with pytest.raises(DataError, match=f"{file} holds 2 frames"):
+    train.train_and_evaluate(config, tmp_path / "run")
+
+
+def test_an_image_beyond_the_limit_is_named(
+  root, config, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 96 * 96 // 2 - 1)
+  with pytest.raises(DataError, match=f"{root}.*exceeds limit of 9214 pixels"):
     train.train_and_evaluate(config, tmp_path / "run")
 
 

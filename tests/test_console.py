@@ -11,7 +11,7 @@ import pytest
 
 import inp_former_jax
 from inp_former_jax import __main__ as console
-from inp_former_jax import command_line
+from inp_former_jax import arguments
 from tests.conftest import ROOT, overrides
 
 SCRIPT = pathlib.Path(sys.executable).parent / "inp-former"
@@ -78,18 +78,16 @@ def test_arguments_are_handed_on(name, given, argv, monkeypatch):
     runpy, "run_module", lambda *a, **k: runs.append((a, k, sys.argv[1:]))
   )
   monkeypatch.setattr(sys, "argv", ["inp-former", name, *given])
-  monkeypatch.setattr(command_line, "_program", "")
+  monkeypatch.setattr(arguments, "_program", "")
   assert console.main() == 0
   module = console.SUB_COMMANDS[name].module
   as_main = {"run_name": "__main__", "alter_sys": True}
   assert runs == [((module,), as_main, argv)]
-  assert command_line.program(module) == f"inp-former {name}"
+  assert arguments.program(module) == f"inp-former {name}"
 
 
 def test_a_command_called_by_its_module_is_named_so():
-  assert (
-    command_line.program("inp_former_jax.x") == "python -m inp_former_jax.x"
-  )
+  assert arguments.program("inp_former_jax.x") == "python -m inp_former_jax.x"
 
 
 @pytest.mark.parametrize("name", ["train", "eval"])

@@ -17,7 +17,7 @@ import warnings
 
 import rich.console
 
-from inp_former_jax import arguments, command_line
+from inp_former_jax import arguments
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.inspection.cautions import PAPER, find_cautions
 from inp_former_jax.data.inspection.findings import inspect_dataset
@@ -95,7 +95,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-    prog=command_line.program("inp_former_jax.data"),
+    prog=arguments.program("inp_former_jax.data"),
     description="Reports what is in a data set, what is wrong with it, and "
     "what training would make of its images.",
     epilog="Exit code: 0 if all is well, 1 if there are problems, 2 if the "

@@ -121,7 +121,7 @@ def open_image_file(source: ImageSource) -> Image.Image:
     UnidentifiedImageError: If the file is not an image.
     OSError: If the file cannot be opened.
   """
-  _require_regular_file(source)
+  require_regular_file(source)
   if _NO_SIZE_WARNING not in warnings.filters:
     # `warnings.catch_warnings` would change the filters of all threads.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -155,8 +155,18 @@ def _open(source: ImageSource) -> Image.Image:
     ) from None
 
 
-def _require_regular_file(source: ImageSource) -> None:
-  """Refuses what has no content to read; opening a FIFO would wait forever."""
+def require_regular_file(source: ImageSource) -> None:
+  """Makes sure that a path leads to a file that can be read.
+
+  Opening a named pipe, for example, would wait forever for a writer.
+
+  Args:
+    source: The path of the file, or the file within a TFDS data set.
+
+  Raises:
+    DataError: If there is something else, such as a folder or a named pipe.
+    OSError: If there is nothing.
+  """
   if isinstance(source, StoredFile):
     return
   kind = stat.S_IFMT(os.stat(source).st_mode)

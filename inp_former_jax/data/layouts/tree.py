@@ -294,11 +294,15 @@ def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def images_of(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Returns the visible image files in a folder, sorted by name."""
+  """Returns the visible image files in a folder, sorted by name.
+
+  A named pipe or a broken link with the name of an image is among them, so that
+  reading it is an error; it would otherwise be left out unnoticed.
+  """
   return sorted(
     entry
     for entry in folder.iterdir()
     if entry.suffix.lower() in EXTENSIONS
     and not entry.name.startswith(".")
-    and entry.is_file()
+    and not entry.is_dir()
   )

@@ -25,7 +25,12 @@ import rich.console
 import rich.progress
 
 from inp_former_jax.data.errors import DataError
-from inp_former_jax.data.image_files import IMAGE, MASKS, import_tfds
+from inp_former_jax.data.image_files import (
+  IMAGE,
+  MASKS,
+  import_tfds,
+  require_regular_file,
+)
 from inp_former_jax.data.layouts.tree import absolute
 from inp_former_jax.data.records import Dataset, Record
 from inp_former_jax.data.tfds.source import (
@@ -141,6 +146,8 @@ def _lines(dataset: Dataset, root: pathlib.Path) -> _Lines:
 
 def _line(record: Record, split: str, root: pathlib.Path) -> dict[str, Any]:
   files = record.paths
+  for file in files:
+    require_regular_file(file)
   sizes = [os.stat(file).st_size for file in files]
   image, *masks = (
     pathlib.Path(os.path.relpath(file, root)).as_posix() for file in files

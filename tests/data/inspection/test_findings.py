@@ -70,6 +70,13 @@ def test_sizes(root):
     assert sizes == {"nut": {SIZE: 4, (30, 30): 1}, "bolt": {(8, 8): 1}}
 
 
+def test_what_is_no_file_is_unreadable(root):
+  os.mkfifo(root / "nut" / "train" / "good" / "x.png")
+  (kind, text) = problems(root)[0]
+  assert kind == findings.UNREADABLE
+  assert text.startswith("nut/train/good/x.png: x.png is a named pipe")
+
+
 @pytest.mark.parametrize("name", ["train/good/1", "test/bent/0"])
 def test_damaged_image(root, name):
   path = root / "nut" / f"{name}.png"

@@ -1,5 +1,6 @@
 """Folders on disk -> records, and every folder that is not as it must be."""
 
+import os
 import pathlib
 
 import pytest
@@ -53,6 +54,15 @@ def test_reads_all_categories_sorted(root):
   assert all(
     (r.label, r.defect, r.masks) == (0, "good", ()) for r in dataset.train
   )
+
+
+def test_what_only_looks_like_a_file_is_not_left_out(root):
+  folder = root / "nut" / "train" / "good"
+  os.mkfifo(folder / "pipe.png")
+  (folder / "link.png").symlink_to(folder / "gone.png")
+  (folder / "folder.png").mkdir()  # an empty folder is not in the way
+  names = [r.image.name for r in read_mvtec(root, ["nut"]).train]
+  assert names == ["000.png", "001.png", "link.png", "pipe.png"]
 
 
 def test_test_records_have_labels_defects_and_masks(root):

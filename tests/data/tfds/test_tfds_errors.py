@@ -123,6 +123,13 @@ def test_too_little_space(small, monkeypatch):
   assert "needs" in message and "has only 7 left" in message
 
 
+def test_a_named_pipe_is_refused_before_it_is_read(small):
+  image = small[0].train[0].image
+  image.unlink()
+  os.mkfifo(image)
+  assert f"{image} is a named pipe" in expect_error(build_tfds, *small)
+
+
 def test_names_of_files_that_are_not_utf_8(small, tmp_path):
   dataset, root, data_dir = small
   image = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
