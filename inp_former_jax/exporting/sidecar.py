@@ -80,7 +80,7 @@ def write(
     comparisons: How the exported model compared with its checkpoint.
 
   Returns:
-    The whole content.
+    The content of the file.
   """
   paths = [folder / name for name in files]
   whole = {
@@ -93,7 +93,7 @@ def write(
   }
   text = json.dumps(whole, indent=2, ensure_ascii=True, allow_nan=False)
   (folder / SIDECAR).write_text(text + "\n", encoding="utf-8")
-  return whole
+  return json.loads(text)
 
 
 def _preprocessing(sizes: Preprocessing) -> dict[str, Any]:
