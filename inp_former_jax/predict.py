@@ -155,7 +155,7 @@ class _Answering:
 
   def images(self, images: list[pathlib.Path]) -> None:
     """Answers for files and folders, with a bar of progress."""
-    from inp_former_jax.inference import pictures
+    from inp_former_jax.inference.framing import pictures
 
     files = list(pictures.flat(images))
     with arguments.progress_bar() as bar:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from inp_former_jax import config_files, experiment
 from inp_former_jax.data.layouts.registry import read_layout
 from inp_former_jax.data.records import NORMAL, Dataset, Record
-from inp_former_jax.inference import calibrating, pictures, trained
+from inp_former_jax.inference import calibrating, trained
 from inp_former_jax.inference.answer import FROM_FOLDER, category_of_folder
 from inp_former_jax.inference.calibration import (
   CALIBRATION,
@@ -17,6 +17,7 @@ from inp_former_jax.inference.calibration import (
   CalibrationError,
   write_calibration,
 )
+from inp_former_jax.inference.framing import pictures
 from inp_former_jax.inference.predictor import Predictor
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.training import checkpoint

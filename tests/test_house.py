@@ -37,6 +37,8 @@ JOBS = {
   for name in (
     *("train", "evaluate", "protocols", "experiment", "distill"),
     "thresholds",
+    *("benchmarks", "benchmarks.memory", "benchmarks.models"),
+    *("benchmarks.pictures", "benchmarks.speed"),
   )
 }
 # Rooms by what they may import of the others; `top` are single modules beside
@@ -197,7 +199,7 @@ def test_no_test_file_is_too_long():
 
 def test_the_old_near_synonyms_are_gone():
   names = {path.stem for path in sources().values()}
-  gone = {"predict", "predictions", "unlabelled", "folders", "listings"}
+  gone = {"predictions", "unlabelled", "folders", "listings"}
   gone |= {"visualize", "model_scores", "reference", "encoder_sources"}
   assert not names & gone
   assert not [name for name in names if name.endswith("_checks")]

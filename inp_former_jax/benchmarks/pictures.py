@@ -116,7 +116,9 @@ def tile(
     ValueError: If the tiles or the picture are impossible.
   """
   if min(size) < 1:
-    raise ValueError(f"`picture` is {size[1]}x{size[0]}; expected sides above 0.")
+    raise ValueError(
+      f"`picture` is {size[1]}x{size[0]}; expected sides above 0."
+    )
   predictor = _predictor(config, model, tile)
   with tempfile.TemporaryDirectory() as folder:
     file = _write(pathlib.Path(folder) / "large.png", size, seed=0)
@@ -166,9 +168,7 @@ def _run(
 
 
 def _write_small(folder: pathlib.Path, count: int) -> list[pathlib.Path]:
-  return [
-    _write(folder / f"{i}.png", _SMALL, seed=i) for i in range(count)
-  ]
+  return [_write(folder / f"{i}.png", _SMALL, seed=i) for i in range(count)]
 
 
 def _write(

@@ -14,7 +14,7 @@ from inp_former_jax import sharding
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.image_files import ImageSource
 from inp_former_jax.data.transforms import Preprocessing
-from inp_former_jax.inference import geometry, pictures, trained
+from inp_former_jax.inference import trained
 from inp_former_jax.inference.answer import Answer, Source, make_answer
 from inp_former_jax.inference.calibration import (
   ALL,
@@ -22,10 +22,11 @@ from inp_former_jax.inference.calibration import (
   Options,
   find_calibration,
 )
-from inp_former_jax.inference.parallel import ordered_map
-from inp_former_jax.inference.pictures import Framing, Item, Picture
-from inp_former_jax.inference.regions import load_regions
-from inp_former_jax.inference.tiling import check_tile
+from inp_former_jax.inference.framing import geometry, pictures
+from inp_former_jax.inference.framing.parallel import ordered_map
+from inp_former_jax.inference.framing.pictures import Framing, Item, Picture
+from inp_former_jax.inference.framing.regions import load_regions
+from inp_former_jax.inference.framing.tiling import check_tile
 from inp_former_jax.inference.trained import TrainedModel
 
 NUM_THREADS = 16

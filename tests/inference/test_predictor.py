@@ -13,9 +13,9 @@ from PIL import Image
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.inference import calibrating
-from inp_former_jax.inference.geometry import map_at_image_size
+from inp_former_jax.inference.framing.geometry import map_at_image_size
+from inp_former_jax.inference.framing.tiling import Tiling
 from inp_former_jax.inference.predictor import Predictor
-from inp_former_jax.inference.tiling import Tiling
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inp_former_jax.inference.tiling import Tiling, check_tile
+from inp_former_jax.inference.framing.tiling import Tiling, check_tile
 
 CASES = [
   ((300, 400), (100, 100, 20)),

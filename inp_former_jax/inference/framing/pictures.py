@@ -27,10 +27,11 @@ from inp_former_jax.data.image_files import (
   printable,
 )
 from inp_former_jax.data.transforms import Preprocessing
-from inp_former_jax.inference import geometry, scoring
-from inp_former_jax.inference.parallel import ordered_map
-from inp_former_jax.inference.regions import IgnoredRegions
-from inp_former_jax.inference.tiling import Tile, Tiling
+from inp_former_jax.inference import scoring
+from inp_former_jax.inference.framing import geometry
+from inp_former_jax.inference.framing.parallel import ordered_map
+from inp_former_jax.inference.framing.regions import IgnoredRegions
+from inp_former_jax.inference.framing.tiling import Tile, Tiling
 
 Item = ImageSource | Image.Image | np.ndarray  # one image to inspect
 

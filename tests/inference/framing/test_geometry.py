@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from inp_former_jax.data.transforms import Preprocessing, resize_and_crop
-from inp_former_jax.inference import geometry
+from inp_former_jax.inference.framing import geometry
 
 WHOLE = Preprocessing((56, 56), (56, 56))
 CROPPED = Preprocessing((64, 64), (56, 56))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from inp_former_jax.data.errors import DataError
-from inp_former_jax.inference.regions import load_regions
+from inp_former_jax.inference.framing.regions import load_regions
 
 
 def test_a_mask_file_and_its_array_are_the_same_regions(tmp_path):

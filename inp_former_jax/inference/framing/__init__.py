@@ -1,0 +1,1 @@
+"""How images are cut into inputs of the model, and their maps put together."""
