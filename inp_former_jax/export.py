@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inp_former_jax import config_files, experiment, sharding
+from inp_former_jax import arguments, config_files, experiment, sharding
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import NORMAL, Record
 from inp_former_jax.data.transforms import Preprocessing
@@ -198,13 +198,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="python -m inp_former_jax.export",
-    description="Exports a trained model to files that answer without this "
-    "package, and compares them with the checkpoint on real images.",
-    epilog="Exit code: 0 if the model was exported, 1 if it answers "
-    "differently (nothing is written), 2 if something is wrong with the input.",
-  )
+  parser = arguments.Parser("inp_former_jax.export", __doc__ or "")
   parser.add_argument(
     "workdir", type=pathlib.Path, help="folder of a run or converted checkpoint"
   )

@@ -130,8 +130,9 @@ def test_flags_are_defined_by_the_command(document):
 def with_shared_flags(module: str) -> str:
   """The source of a command, and that of the flags that commands share."""
   text = sources()[module].read_text()
-  if "command_line" in text:
-    text += sources()["inp_former_jax.command_line"].read_text()
+  for shared in ("command_line", "arguments"):
+    if shared in text:
+      text += sources()[f"inp_former_jax.{shared}"].read_text()
   return text
 
 

@@ -38,6 +38,7 @@ def test_leaves_choose_their_layout(name):
   expected.data.layout = name
   if name == "folder":  # own images are not cropped
     expected.data.resize = expected.data.crop
+    expected.calibration.holdout = 0.1
   assert config.to_dict() == expected.to_dict()
 
 
