@@ -55,7 +55,9 @@ def _run(args: argparse.Namespace) -> int:
       args.labelled,
       args.layout,
       args.category,
-      thresholds.categories_of(workdir),
+      thresholds.categories_of(workdir)
+      if args.category == thresholds.FROM_FOLDER
+      else (),
     )
     images = ", ".join(
       str(path.absolute()) for path in [*args.images, *args.labelled]

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from inp_former_jax import arguments
 
 ANOMALOUS, UNREADABLE = 1, 3  # exit codes
+_LISTED = 1000  # unreadable files, at most
 _PICTURES = ("overlay", "map", "mask", "contour")
 
 
@@ -39,7 +40,8 @@ class Summary:
     undecided: Number of images that there was no threshold for.
     lowest: The lowest score.
     highest: The highest score.
-    unreadable: The errors of the files that could not be read.
+    unreadable: Number of files that could not be read.
+    errors: The errors of the first of them.
   """
 
   anomalous: int = 0
@@ -47,7 +49,8 @@ class Summary:
   undecided: int = 0
   lowest: float = float("inf")
   highest: float = float("-inf")
-  unreadable: list[str] = dataclasses.field(default_factory=list)
+  unreadable: int = 0
+  errors: list[str] = dataclasses.field(default_factory=list)
 
   def add(self, answer) -> None:
     """Counts an answer."""
@@ -60,6 +63,12 @@ class Summary:
     else:
       self.normal += 1
 
+  def add_unreadable(self, error: str) -> None:
+    """Counts a file that could not be read."""
+    self.unreadable += 1
+    if len(self.errors) < _LISTED:
+      self.errors.append(error)
+
   def lines(self) -> Iterator[str]:
     """Yields the summary, line by line."""
     count = self.anomalous + self.normal + self.undecided
@@ -71,8 +80,10 @@ class Summary:
       f"{scores if count else ''}."
     )
     if self.unreadable:
-      yield f"{len(self.unreadable)} could not be read:"
-      yield from (f"  {error}" for error in self.unreadable)
+      yield f"{self.unreadable} could not be read:"
+      yield from (f"  {error}" for error in self.errors)
+    if self.unreadable > len(self.errors):
+      yield f"  and {self.unreadable - len(self.errors)} more"
 
   def exit_code(self, fail_on_anomaly: bool) -> int:
     """Returns the exit code, see the module."""
@@ -129,7 +140,7 @@ def _run(args: argparse.Namespace) -> int:
       if files is None or args.watch:
         print(_line(answer), flush=True)
 
-    answer_all = _Answering(predictor, _category(args, predictor), summary, add)
+    answer_all = _Answering(predictor, args, summary, add)
     if args.images:
       answer_all.images(args.images)
     if args.watch:
@@ -138,63 +149,74 @@ def _run(args: argparse.Namespace) -> int:
         print(
           f"Watching {args.watch}; Ctrl-C ends it.", file=sys.stderr, flush=True
         )
-        answer_all.watched(args.watch, args.out, files)
+        answer_all.watched(args.watch, files)
   for line in summary.lines():
     print(line, file=sys.stderr)
   if files is not None:
-    print(f"Written to {files.folder}: {_written(args)}", file=sys.stderr)
+    written = ", ".join(files.written)
+    print(f"Written to {files.folder}: {written}", file=sys.stderr)
+    if not {*args.save} <= {name.strip("/") for name in files.written}:
+      print("Masks and contours need a calibration.", file=sys.stderr)
   return summary.exit_code(args.fail_on_anomaly)
 
 
 class _Answering:
   """Answers for images, and collects the files that cannot be read."""
 
-  def __init__(self, predictor, category, summary: Summary, add: Callable):
-    self._predictor, self._category = predictor, category
+  def __init__(
+    self, predictor, args: argparse.Namespace, summary: Summary, add: Callable
+  ):
+    self._predictor, self._args = predictor, args
     self._summary, self._add = summary, add
+    self._out = args.out and args.out.expanduser().resolve()
 
   def images(self, images: list[pathlib.Path]) -> None:
     """Answers for files and folders, with a bar of progress."""
     from inp_former_jax.inference.framing import pictures
 
-    files = list(pictures.flat(images))
+    files = [path for path in pictures.flat(images) if not self._is_own(path)]
     with arguments.progress_bar() as bar:
       task = bar.add_task("images", total=len(files))
       self._stream(files, lambda: bar.advance(task))
 
-  def watched(
-    self, folder: pathlib.Path, out: pathlib.Path | None, files
-  ) -> None:
+  def watched(self, folder: pathlib.Path, files) -> None:
     """Answers for the images that arrive in a folder, for ever."""
     from inp_former_jax.data.watching import new_images
 
-    own = out and out.expanduser().absolute()
-
-    def known(path: pathlib.Path) -> bool:
-      if own and path.absolute().is_relative_to(own):
-        return True  # our own pictures
-      return files is not None and files.has(path)
-
-    for paths in new_images(folder, known=known):
+    for paths in new_images(
+      folder,
+      known=lambda path: files is not None and files.has(path),
+      excluded=self._is_own,
+      warn=lambda text: print(text, file=sys.stderr, flush=True),
+    ):
       self._stream(paths, lambda: None)
+
+  def _is_own(self, path) -> bool:
+    """Whether a file is one of the pictures that this command has written."""
+    own = self._out
+    return bool(own) and pathlib.Path(str(path)).resolve().is_relative_to(own)
 
   def _stream(self, paths: list, advance: Callable[[], None]) -> None:
     from inp_former_jax.data.errors import DataError
 
-    def unreadable(source, error) -> None:
-      del source
-      self._summary.unreadable.append(str(error))
+    def unreadable(error) -> None:
+      if self._args.watch:  # it may be long until the end
+        print(f"could not be read: {error}", file=sys.stderr, flush=True)
+      self._summary.add_unreadable(str(error))
       advance()
 
     answers = self._predictor.stream(
-      paths, category=self._category, on_error=unreadable
+      paths,
+      category=self._args.category,
+      on_error=lambda _, error: unreadable(error),
     )
     for answer in answers:
       try:
         self._add(answer)
       except DataError as error:
-        self._summary.unreadable.append(str(error))
-      advance()
+        unreadable(error)
+      else:
+        advance()
 
 
 def _line(answer) -> str:
@@ -207,27 +229,11 @@ def _line(answer) -> str:
   )
 
 
-def _category(args: argparse.Namespace, predictor):
-  """Returns the category of all images, or a function of an image."""
-  from inp_former_jax.inference.answer import FROM_FOLDER, category_of_folder
-
-  if args.category != FROM_FOLDER:
-    return args.category
-  known = predictor.calibration.thresholds if predictor.calibration else ()
-  return lambda source: category_of_folder(source, known)
-
-
 def _require_folder(out: pathlib.Path) -> None:
   """Fails before the model is loaded if nothing can be written."""
   from inp_former_jax.training.checkpoint import prepare_workdir
 
   prepare_workdir(out, needed=0)
-
-
-def _written(args: argparse.Namespace) -> str:
-  return ", ".join(
-    ["predictions.csv", "predictions.jsonl", *(f"{k}/" for k in args.save)]
-  )
 
 
 def _stop_at_sigterm() -> None:
@@ -267,9 +273,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
   )
   add(
     "--category",
-    default="",
-    help="whose thresholds to use; 'folder' takes the folder that is named "
-    "like a category; default: those of the whole model",
+    default="folder",
+    help="whose thresholds to use; '' takes those of the whole model, and "
+    "'folder' (default) those of the nearest folder that is named like a "
+    "category",
   )
   add(
     "--fail_on_anomaly",

@@ -20,7 +20,7 @@ from inp_former_jax.inference.calibration import (
 from inp_former_jax.inference.framing import pictures
 from inp_former_jax.inference.predictor import Predictor
 from inp_former_jax.inference.trained import TrainedModel
-from inp_former_jax.training import checkpoint
+from inp_former_jax.training import checkpoint, identity
 from inp_former_jax.training.progress import announce
 
 
@@ -29,6 +29,8 @@ def calibrate_run(
   dataset: Dataset,
   config: ConfigDict,
   workdir: pathlib.Path,
+  *,
+  just_trained: bool = True,
 ) -> Calibration | None:
   """Calibrates a model with the normal images that its run held out.
 
@@ -38,15 +40,22 @@ def calibrate_run(
     config: The config of the run; `calibration`, `evaluation` and `data` are
       read.
     workdir: The folder of the run, where `calibration.json` is written.
+    just_trained: Whether the model has just been trained. If not, a calibration
+      that is there is left as it is.
 
   Returns:
-    The calibration; None if there are no such images, and on all processes but
-    the first.
+    The calibration; None if there are no such images or there is one, and on
+    all processes but the first.
 
   Raises:
     DataError: If a file cannot be read.
   """
   records = [r for r in dataset.validation if r.label == NORMAL]
+  if not just_trained and (workdir / CALIBRATION).is_file():
+    return None  # perhaps the user's own, from other images
+  if jax.process_index() == 0:
+    # That of an earlier checkpoint may be of the same step.
+    (workdir / CALIBRATION).unlink(missing_ok=True)
   if not records:
     return None
   model = trained.on_this_process(model)
@@ -100,6 +109,14 @@ def held_out(workdir: pathlib.Path) -> Sequence[Record]:
     )
   config = config_files.load_config(workdir)
   dataset = experiment.read_dataset(config, workdir)
+  _, saved = checkpoint.read_identity(workdir)
+  now = identity.training_images(dataset)["sha256"]
+  if saved.get("training_images.sha256", now) != now:
+    raise CalibrationError(
+      f"The data set of {workdir} is no longer the one that the model was "
+      "trained on, so that images which would be held out now may have been "
+      "trained on. Name normal images that the model has not seen."
+    )
   records = [r for r in dataset.validation if r.label == NORMAL]
   if not records:
     raise CalibrationError(

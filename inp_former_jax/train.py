@@ -158,7 +158,9 @@ def train_and_evaluate(
 
   # 5. The result.
   answering = answering.at(total_steps, state[0])
-  thresholds.calibrate_run(answering, dataset, config, workdir)
+  thresholds.calibrate_run(
+    answering, dataset, config, workdir, just_trained=start < total_steps
+  )
   if dataset.test:
     announce(f"Evaluating {len(dataset.test)} test images ...")
   return evaluate.evaluate_and_report(

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -271,3 +272,34 @@ def test_watching_answers_what_arrives_and_resumes(run, images, tmp_path):
   with watching():
     assert wait_for(3) == ["1.png", "2.png", "4.png"]
   assert len(rows_of(out)) == 3
+
+
+def test_a_second_run_leaves_its_own_pictures_out(run, images, tmp_path):
+  (tmp_path / "photo.png").write_bytes(images[0].read_bytes())
+  command = [str(run[0]), str(tmp_path), f"--out={tmp_path / 'answers'}"]
+  for _ in range(2):
+    assert predict.main([*command, "--save=map,overlay"]) == 0
+    assert len(rows_of(tmp_path / "answers")) == 1
+
+
+def test_a_finished_run_keeps_the_calibration_of_its_user(
+  run, dataset_root, tmp_path
+):
+  workdir = tmp_path / "copy"
+  shutil.copytree(run[0], workdir)
+  flags = [f"--labelled={dataset_root}", "--layout=mvtec", "--method=f1"]
+  assert calibrate.main([str(workdir), *flags]) == 0
+  config = tiny_config(dataset_root)
+  config.steps = 2
+  train.train_and_evaluate(config, workdir)  # finished before
+  (found,) = read_calibrations(workdir)
+  assert found.evidence[""].method == "f1"
+
+
+def test_named_images_need_no_training_data(bare, images, tmp_path):
+  recorded = json.loads((bare / "config.json").read_text())
+  recorded["data"]["root"] = str(tmp_path / "elsewhere")
+  (bare / "config.json").unlink()
+  (bare / "config.json").write_text(json.dumps(recorded))
+  good = [str(path) for path in images if path.parent.name == "good"]
+  assert calibrate.main([str(bare), *good]) == 0

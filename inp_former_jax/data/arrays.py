@@ -63,6 +63,8 @@ def _require_pixels(image: np.ndarray) -> None:
     remedy = "Convert it by 255 * image.astype(np.uint8)."
   elif image.ndim == 3 and image.shape[0] in (1, 3, 4):
     remedy = "Put the channels last, by image.transpose(1, 2, 0)."
+  elif image.ndim == 3 and image.dtype == np.uint8:
+    remedy = "Give grey images one by one, or with a last axis of one channel."
   elif image.ndim == 4:
     remedy = "Give the images of a batch one by one."
   else:

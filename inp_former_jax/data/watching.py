@@ -15,6 +15,8 @@ def new_images(
   folder: pathlib.Path,
   *,
   known: Callable[[pathlib.Path], bool],
+  excluded: Callable[[pathlib.Path], bool] = lambda path: False,
+  warn: Callable[[str], None] = lambda text: None,
   interval: float = 0.5,
   quiet: float = 1.0,
 ) -> Iterator[list[pathlib.Path]]:
@@ -25,7 +27,10 @@ def new_images(
 
   Args:
     folder: The folder, which is searched with its subfolders.
-    known: Whether a file is to be left out, because it was answered before.
+    known: Whether a file that is met for the first time was answered before.
+    excluded: Whether a file never counts.
+    warn: Called with an error if the folder cannot be listed for a while, as
+      network drives are wont to; once until it can be listed again.
     interval: Seconds between two listings.
     quiet: Seconds for which a file must not change, to be taken as complete.
 
@@ -34,15 +39,25 @@ def new_images(
     never an empty list.
 
   Raises:
-    DataError: If the folder cannot be searched.
+    DataError: If there is no such folder at the start.
   """
   done: dict[pathlib.Path, State] = {}
   waiting: dict[pathlib.Path, tuple[State, float]] = {}
   if not folder.is_dir():
     raise DataError(f"{folder} is no folder, so nothing can arrive in it.")
+  warned = False
   while True:
     now, ready = time.monotonic(), []
-    present = {path: _state(path) for path in find_images(folder)}
+    try:
+      found = [path for path in find_images(folder) if not excluded(path)]
+      warned = False
+    except (DataError, OSError) as error:
+      if not warned:
+        warn(f"{error} Trying again.")
+      warned = True
+      time.sleep(interval)
+      continue
+    present = {path: _state(path) for path in found}
     for path, state in present.items():
       if state is None or done.get(path) == state:
         continue

@@ -75,8 +75,12 @@ class AnswerFiles:
     """
     self.folder = pathlib.Path(folder).expanduser().absolute()
     self._pictures = tuple(pictures)
-    self._root = os.path.commonpath([r.absolute() for r in roots] or ["/"])
+    # Not resolved, so that a link's own name counts.
+    absolute = [os.path.abspath(root) for root in roots]
+    self._root = os.path.commonpath(absolute or ["/"])
     self._scale = scale
+    self._kinds: set[str] = set()
+    self._keep = keep
     if OVERLAY in pictures and scale is None:
       raise ValueError(
         "Overlays need the model's colour scale, and this model has none. "
@@ -97,9 +101,14 @@ class AnswerFiles:
     if self._csv.tell() == 0:
       self._writer.writeheader()
 
+  @property
+  def written(self) -> list[str]:
+    """The names of the files and folders that were written."""
+    return [CSV, JSONL, *(f"{k}/" for k in PICTURES if k in self._kinds)]
+
   def has(self, source: object) -> bool:
     """Returns whether an image was answered by a run before, with `keep`."""
-    return str(source) in self._answered
+    return os.path.abspath(str(source)) in self._answered
 
   def add(self, answer: Answer) -> None:
     """Writes an answer.
@@ -114,6 +123,8 @@ class AnswerFiles:
     for kind in self._pictures:
       if kind not in _NEED_CALIBRATION or answer.mask is not None:
         self._save(kind, answer)
+    if self._keep:
+      self._answered.add(os.path.abspath(str(answer.source)))
     values = row(answer)
     self._writer.writerow(values)
     self._jsonl.write(json.dumps(values) + "\n")
@@ -129,6 +140,7 @@ class AnswerFiles:
       picture = Image.fromarray(self._drawn(kind, answer))
     with replacing(path) as partial:
       picture.save(partial)
+    self._kinds.add(kind)
 
   def _drawn(self, kind: str, answer: Answer) -> np.ndarray:
     assert not isinstance(answer.source, int)
@@ -145,8 +157,7 @@ class AnswerFiles:
 
   def _path(self, kind: str, source: pathlib.Path) -> pathlib.Path:
     """Returns where to save a picture; two images never share a name."""
-    source = source.expanduser().absolute()
-    relative = source.relative_to(self._root)
+    relative = pathlib.Path(os.path.abspath(source)).relative_to(self._root)
     suffix = ".tiff" if kind == MAP else ".png"
     if relative.suffix != suffix:  # a.jpg and a.bmp are two images
       relative = relative.with_name(relative.name + suffix)
@@ -178,4 +189,4 @@ def _sources(path: pathlib.Path) -> set[str]:
   if not path.is_file():
     return set()
   with open(path, encoding="utf-8") as file:
-    return {json.loads(line)["source"] for line in file}
+    return {os.path.abspath(json.loads(line)["source"]) for line in file}

@@ -89,5 +89,7 @@ def category_of_folder(source: Source, categories: Collection[str]) -> str:
   Returns:
     The category; ALL if no folder has such a name.
   """
+  if isinstance(source, int):
+    return ALL
   parents = pathlib.Path(str(source)).absolute().parts[-2::-1]
   return next((name for name in parents if name in categories), ALL)

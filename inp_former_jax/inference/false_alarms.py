@@ -69,7 +69,8 @@ def pixel_bound(pixels: Sequence[np.ndarray], rate: float) -> Bound:
 
   Pixels of one image are alike, so that the number of images, not of pixels,
   says how well the rate is known: the interval is that of the threshold's rate
-  when the images are drawn again with replacement (bootstrap, 1,000 times).
+  when the images are drawn again with replacement (bootstrap, 1,000 times). For
+  fewer than about 20 images such an interval is too narrow.
 
   Args:
     pixels: The values of the anomaly map of each normal image, each (m,).
@@ -87,7 +88,7 @@ def pixel_bound(pixels: Sequence[np.ndarray], rate: float) -> Bound:
   above = max(math.floor((len(values) + 1) * rate + 1e-9) - 1, 0)
   random = np.random.default_rng(0)
   sizes = np.array([len(p) for p in pixels])
-  # The thresholds of all draws lie among the highest values.
+  # The thresholds of most draws lie among the highest values.
   tail = min(len(values), 20 * (above + 1) + 1000)
   rates = []
   for _ in range(_RESAMPLES):
@@ -96,6 +97,9 @@ def pixel_bound(pixels: Sequence[np.ndarray], rate: float) -> Bound:
     )
     allowed = (drawn @ sizes) * rate
     counted = np.cumsum(drawn[image[:tail]])
+    while counted[-1] <= allowed and tail < len(values):
+      tail = min(2 * tail, len(values))
+      counted = np.cumsum(drawn[image[:tail]])
     rates.append(np.searchsorted(counted, allowed, side="right") / len(values))
   tails = (1 - CONFIDENCE) / 2
   low, high = np.quantile(rates, [tails, 1 - tails])

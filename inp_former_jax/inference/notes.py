@@ -29,7 +29,8 @@ def notes(predictor: Predictor, workdir: str | os.PathLike) -> Iterator[str]:
     yield (
       f"{_why(predictor, pathlib.Path(workdir).expanduser())} Scores without "
       "decisions. To calibrate with normal images that the model has not seen: "
-      f"python -m inp_former_jax.calibrate {workdir} IMAGES..."
+      f"python -m inp_former_jax.calibrate {workdir} IMAGES..., with the same "
+      "options."
     )
 
 

@@ -15,9 +15,14 @@ from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.image_files import ImageSource
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.inference import trained
-from inp_former_jax.inference.answer import Answer, Source, make_answer
+from inp_former_jax.inference.answer import (
+  FROM_FOLDER,
+  Answer,
+  Source,
+  category_of_folder,
+  make_answer,
+)
 from inp_former_jax.inference.calibration import (
-  ALL,
   Calibration,
   Options,
   find_calibration,
@@ -94,6 +99,7 @@ class Predictor:
       preprocessing=model.preprocessing,
       patch_size=model.settings.spec.patch_size,
       top_fraction=model.top_fraction,
+      map_size=model.map_size,
       tile=tile,
       keep_aspect=keep_aspect,
       ignored=None if ignore is None else load_regions(ignore),
@@ -193,15 +199,16 @@ class Predictor:
       return 0.0
     return geometry.uninspected_share(self.preprocessing)
 
-  def __call__(self, images: Any, *, category: str = ALL) -> Any:
+  def __call__(self, images: Any, *, category: str = FROM_FOLDER) -> Any:
     """Answers for one image or for many.
 
     Args:
       images: One image: a path, a PIL image, or an array (H, W, 3) or (H, W) of
         uint8. Or many: a folder, which is searched with its subfolders, a
         batch (B, H, W, 3), or an iterable of any of these.
-      category: The category whose thresholds are used; by default those of the
-        whole model.
+      category: The category whose thresholds are used; ALL ("") takes those of
+        the whole model. By default it is the nearest folder above an image that
+        is named like a category, as in data sets, or else ALL.
 
     Returns:
       An `Answer` for one image, an iterator over them for many.
@@ -222,15 +229,15 @@ class Predictor:
     self,
     images: Any,
     *,
-    category: str | Callable[[Source], str] = ALL,
+    category: str | Callable[[Source], str] = FROM_FOLDER,
     on_error: Callable[[Source, DataError], None] | None = None,
   ) -> Iterator[Answer]:
     """Answers for many images, in order, with flat memory.
 
     Args:
       images: A folder, a batch (B, H, W, 3), or an iterable, as for `__call__`.
-      category: The category whose thresholds are used, or a function from an
-        image's source to its category.
+      category: As for `__call__`, or a function from an image's source to its
+        category.
       on_error: Called for a file that cannot be read, which then has no answer;
         None raises the error.
 
@@ -242,23 +249,28 @@ class Predictor:
         be read.
       ValueError: If the category is unknown.
     """
-    self._check_category(category)
-    name = category if callable(category) else lambda _: category
+    name = self._category_function(category)
     items = pictures.flat(images)
     size = self.batch_size
     if isinstance(items, list) and len(items) == 1 and not self._framing.tile:
       size = self._devices  # a single image does not have to fill a batch
     return self._answers(items, name, on_error, size)
 
-  def _check_category(self, category: str | Callable) -> None:
-    if callable(category) or category == ALL or not self.calibration:
-      return
-    known = [name for name in self.calibration.thresholds if name != ALL]
-    if category not in known:
+  def _category_function(
+    self, category: str | Callable[[Source], str]
+  ) -> Callable[[Source], str]:
+    if callable(category):
+      return category
+    known = self.calibration.thresholds if self.calibration else {}
+    if category == FROM_FOLDER and category not in known:
+      return lambda source: category_of_folder(source, known)
+    if known and category not in known:
+      names = ", ".join(filter(None, known)) or "the whole model alone"
       raise ValueError(
         f"`category` is {category!r}, which has no thresholds of its own; "
-        f"there are those of {', '.join(known) or 'the whole model alone'}."
+        f"there are those of {names}."
       )
+    return lambda _: category
 
   def _answers(
     self,

@@ -60,7 +60,7 @@ def test_pillow_images_are_converted_as_files_are(pixels):
     (np.zeros((3, 8, 8), np.uint8), "(3, 8, 8)", "transpose(1, 2, 0)"),
     (np.zeros((2, 8, 8, 3), np.uint8), "(2, 8, 8, 3)", "one by one"),
     (np.zeros((0, 8, 3), np.uint8), "(0, 8, 3)", "no pixels"),
-    (np.zeros((8, 8, 2), np.uint8), "(8, 8, 2)", "8 bits per channel"),
+    (np.zeros((8, 8, 2), np.uint8), "(8, 8, 2)", "axis of one channel"),
     (np.zeros((8, 8, 3), np.uint16), "uint16", "8 bits per channel"),
     (np.zeros((8, 8), np.int64), "int64", "8 bits per channel"),
     (np.zeros(8, np.uint8), "(8,)", "8 bits per channel"),

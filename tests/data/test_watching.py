@@ -68,3 +68,47 @@ def test_known_files_are_left_out(tmp_path):
 def test_no_folder_is_an_error(tmp_path):
   with pytest.raises(DataError, match="no folder"):
     next(watch(tmp_path / "none"))
+
+
+def test_excluded_files_never_count_even_if_they_change(tmp_path):
+  own = tmp_path / "answers"
+  own.mkdir()
+  save(own / "a.png")
+  save(tmp_path / "a.png")
+  found = new_images(
+    tmp_path,
+    known=lambda path: False,
+    excluded=lambda path: own in path.parents,
+    interval=0.01,
+    quiet=0.05,
+  )
+  assert next(found) == [tmp_path / "a.png"]
+  for folder in (own, tmp_path):
+    Image.fromarray(np.zeros((50, 50, 3), np.uint8)).save(folder / "a.png")
+  assert next(found) == [tmp_path / "a.png"]
+
+
+def test_a_folder_that_is_gone_for_a_while_is_told_once(tmp_path):
+  folder, warnings = tmp_path / "in", []
+  folder.mkdir()
+  save(folder / "a.png")
+  found = new_images(
+    folder,
+    known=lambda path: False,
+    warn=warnings.append,
+    interval=0.01,
+    quiet=0.05,
+  )
+  next(found)
+  folder.rename(tmp_path / "away")
+
+  def come_back():
+    time.sleep(0.3)
+    save(tmp_path / "away" / "b.png")
+    (tmp_path / "away").rename(folder)
+
+  thread = threading.Thread(target=come_back)
+  thread.start()
+  assert folder / "b.png" in next(found)
+  thread.join()
+  assert len(warnings) == 1 and "Trying again" in warnings[0]

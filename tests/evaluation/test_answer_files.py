@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -133,6 +134,30 @@ def test_earlier_answers_are_kept_if_wanted(tmp_path):
   assert len(lines) == 2 and not has
   with AnswerFiles(tmp_path, keep=True) as files:
     assert files.has("a.png") and not files.has("b.png")
+    assert files.has(os.path.abspath("a.png"))
+
+
+def test_pictures_stay_in_their_folder(tmp_path, monkeypatch):
+  """Paths with .. are told apart from names below the folder."""
+  paths = [save(tmp_path / "run" / "a.png"), save(tmp_path / "other" / "a.png")]
+  before = [path.read_bytes() for path in paths]
+  monkeypatch.chdir(tmp_path / "run")
+  relative = [pathlib.Path("a.png"), pathlib.Path("../other/a.png")]
+  with AnswerFiles(
+    tmp_path / "out",
+    pictures=["mask", "map"],
+    roots=[pathlib.Path("."), pathlib.Path("../other")],
+  ) as files:
+    for path in relative:
+      files.add(answer_for(path))
+  found = (tmp_path / "out").rglob("a.*")
+  assert {str(p.relative_to(tmp_path / "out")) for p in found} == {
+    "mask/run/a.png",
+    "mask/other/a.png",
+    "map/run/a.png.tiff",
+    "map/other/a.png.tiff",
+  }
+  assert [path.read_bytes() for path in paths] == before
 
 
 def test_a_broken_last_line_is_written_again(tmp_path):

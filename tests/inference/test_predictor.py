@@ -292,6 +292,31 @@ def test_decisions_come_from_the_calibration(tiny_run, predictor, files):
     decided(files[0], category="bolt")
 
 
+def test_a_folder_named_like_a_category_decides_its_thresholds(
+  tiny_run, predictor
+):
+  records = tiny_run.result.records
+  answers = predictor([record.image for record in records])
+  for answer, record in zip(answers, records, strict=True):
+    assert answer.category == record.category
+  assert predictor(np.zeros((9, 9, 3), np.uint8)).category == ""
+
+
+def test_nothing_left_to_inspect_is_refused(tiny_run, files):
+  ignore = np.zeros((60, 80), bool)
+  ignore[2:-2, 2:-2] = True  # only the border is left, outside of the crop
+  predictor = Predictor.load(tiny_run.workdir, ignore=ignore)
+  with pytest.raises(DataError, match="cover all that the model inspects"):
+    predictor(files[0])
+
+
+def test_a_damaged_image_that_was_opened_is_reported(predictor, files):
+  content = files[0].read_bytes()
+  files[0].write_bytes(content[: len(content) // 2])
+  with Image.open(files[0]) as image, pytest.raises(DataError, match="0.png"):
+    predictor(image)
+
+
 def test_it_is_public():
   import inp_former_jax as inp
 

@@ -45,6 +45,7 @@ class Framing:
     patch_size: Side of the encoder's patches in pixels.
     top_fraction: Share of a map's pixels, the highest, whose mean is the image
       score.
+    map_size: Side of the model's anomaly maps in pixels.
     tile: Height, width and overlap of tiles in pixels; None inspects an image
       whole.
     keep_aspect: Whether an image keeps its aspect ratio when it is resized.
@@ -54,6 +55,7 @@ class Framing:
   preprocessing: Preprocessing
   patch_size: int
   top_fraction: float
+  map_size: int
   tile: tuple[int, int, int] | None = None
   keep_aspect: bool = False
   ignored: IgnoredRegions | None = None
@@ -94,8 +96,11 @@ class WholePicture:
     cut = transforms.resize_and_crop(image, self.preprocessing)
     self._input = np.asarray(cut)
     self._result: tuple[np.ndarray, float] | None = None
-    if framing.ignored:
-      framing.ignored.of_size(self.size)  # an error is one of this image
+    if framing.ignored and self._left_out(framing.map_size).all():
+      raise DataError(
+        f"The ignored regions of {framing.ignored.name} cover all that the "
+        "model inspects, which is the centre crop of an image. Ignore less."
+      )
 
   def inputs(self, executor: Executor) -> Iterator["Input"]:
     """Yields the input, (height, width, 3) uint8."""
@@ -120,19 +125,25 @@ class WholePicture:
     )
     if ignored:
       whole[ignored.of_size(self.size)] = np.nan
-      left_out = _ignored_samples(
-        ignored, self.size, self.preprocessing, len(anomaly_map)
-      )
+      left_out = self._left_out(len(anomaly_map))
       score = scoring.score_of_map(
         np.where(left_out, np.nan, anomaly_map), self._framing.top_fraction
       )
     self._result = whole, score
     return True
 
+  def _left_out(self, samples: int) -> np.ndarray:
+    """Returns which values of the model's map are ignored, (S, S) bool."""
+    assert self._framing.ignored is not None
+    return _ignored_samples(
+      self._framing.ignored, self.size, self.preprocessing, samples
+    )
+
   def result(self) -> tuple[np.ndarray, float]:
-    """Returns the map at the image's size, (H, W) float32, and the score."""
+    """Hands out the map at the image's size, (H, W) float32, and the score."""
     assert self._result is not None
-    return self._result
+    result, self._result = self._result, None  # one reference less to the map
+    return result
 
 
 class TiledPicture:
@@ -203,13 +214,12 @@ class TiledPicture:
     return self._missing == 0
 
   def result(self) -> tuple[np.ndarray, float]:
-    """Returns the blended map, (H, W) float32, and the score from it."""
+    """Hands out the blended map, (H, W) float32, and the score from it."""
     assert self._map is not None
+    blended, self._map = self._map, None  # one reference less to the map
     if self._framing.ignored:
-      self._map[self._framing.ignored.of_size(self.size)] = np.nan
-    return self._map, scoring.score_of_map(
-      self._map, self._framing.top_fraction
-    )
+      blended[self._framing.ignored.of_size(self.size)] = np.nan
+    return blended, scoring.score_of_map(blended, self._framing.top_fraction)
 
 
 Picture = WholePicture | TiledPicture
@@ -253,6 +263,9 @@ def batches(inputs: Iterable[Input], size: int) -> Iterator[list[Input]]:
 
 
 def _decode(item: Item) -> Image.Image:
+  if isinstance(item, Image.Image):
+    with transforms.readable(getattr(item, "filename", "") or "An image"):
+      item.load()  # Pillow reads lazily, and the file may be damaged
   if isinstance(item, Image.Image | np.ndarray):
     return from_array(item)
   return transforms.decode(item, "RGB")
@@ -302,7 +315,7 @@ def flat(images: Any) -> Iterable[Item]:
   if isinstance(images, str | os.PathLike):
     path = pathlib.Path(images).expanduser()
     if not path.is_dir() or path.suffix.lower() in EXTENSIONS:
-      return [images]  # a folder that is named like an image is reported
+      return [path]  # a folder that is named like an image is reported
     found = find_images(path)
     if not found:
       raise DataError(
