@@ -44,12 +44,16 @@ _TREES = {
   "mvtec_loco": layout_trees.mvtec_loco,
 }
 # Documents that use the demo's workdir, which another document trains; here on
-# images that need not be drawn first.
-_NEEDS_DEMO = {"docs/scaling.md", "docs/weights.md"}
-_DEMO = (
-  "python -m inp_former_jax.main --config=demo --workdir=workdir/demo "
-  "--config.data.layout=mvtec --config.data.root=/data/mvtec"
+# images that need not be drawn first, unless the document names them.
+_DEMO = "python -m inp_former_jax.main --config=demo --workdir=workdir/demo"
+_ON_A_TREE = (
+  f"{_DEMO} --config.data.layout=mvtec --config.data.root=/data/mvtec"
 )
+_PREPARED = {
+  "docs/prediction.md": _DEMO,
+  "docs/scaling.md": _ON_A_TREE,
+  "docs/weights.md": _ON_A_TREE,
+}
 
 
 class Sandbox:
@@ -82,8 +86,9 @@ class Sandbox:
     Args:
       document: The document's path, relative to the repository.
     """
-    if document in _NEEDS_DEMO:
-      self.run_command(Command(f"{document} (prepared by the test)", _DEMO))
+    if document in _PREPARED:
+      text = _PREPARED[document]
+      self.run_command(Command(f"{document} (prepared by the test)", text))
 
   def run_block(self, block: Block) -> None:
     """Runs the commands of a shell block in turn, or a Python block whole.
