@@ -137,4 +137,5 @@ def workdir(dataset_root, tmp_path_factory) -> pathlib.Path:
   config = tiny_config(dataset_root)
   config.steps = 2
   train.train_and_evaluate(config, folder)
+  (folder / calibration.CALIBRATION).unlink(missing_ok=True)
   return folder
