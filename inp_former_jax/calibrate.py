@@ -23,8 +23,6 @@ import sys
 
 from inp_former_jax import arguments
 
-HELD_OUT = "held-out normal images of the run"
-
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command.
@@ -46,9 +44,10 @@ def _run(args: argparse.Namespace) -> int:
   from inp_former_jax import thresholds
   from inp_former_jax.inference import calibrating, calibration
   from inp_former_jax.inference.predictor import Predictor
+  from inp_former_jax.training import checkpoint
 
   workdir = args.workdir.expanduser().absolute()
-  thresholds.require_checkpoint(workdir)
+  checkpoint.require_checkpoints(workdir)
   if args.images or args.labelled:
     records = thresholds.records_of(
       args.images,
@@ -63,7 +62,7 @@ def _run(args: argparse.Namespace) -> int:
       str(path.absolute()) for path in [*args.images, *args.labelled]
     )
   else:
-    records, images = thresholds.held_out(workdir), HELD_OUT
+    records, images = thresholds.held_out(workdir), thresholds.HELD_OUT
   predictor = Predictor.load(workdir, **arguments.predictor_arguments(args))
   with arguments.progress_bar() as bar:
     found = calibrating.calibrate(

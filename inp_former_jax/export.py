@@ -14,7 +14,6 @@ something is wrong with the input.
 import argparse
 import pathlib
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,11 +28,9 @@ from inp_former_jax.inference import trained
 from inp_former_jax.inference.calibration import (
   ALL,
   Calibration,
-  Options,
   find_calibration,
 )
 from inp_former_jax.training import checkpoint
-from inp_former_jax.training.identity import CheckpointError
 from inp_former_jax.training.progress import announce
 
 # Compared images by default: a float32 model is either right or wrong, but a
@@ -64,16 +61,15 @@ def main(argv: list[str] | None = None) -> int:
     The exit code: 0, 1 or 2, see the module.
   """
   args = _parser().parse_args(argv)
-  # Broken EXIF does no harm, and Pillow warns of it only now and then.
-  warnings.filterwarnings("ignore", "Corrupt EXIF")
+  return arguments.run(lambda: _run(args), _FLAGS)
+
+
+def _run(args: argparse.Namespace) -> int:
   try:
     _export(args)
   except DifferenceError as error:
-    print(f"error: {_one_line(error)}", file=sys.stderr)
+    print(f"error: {with_flag_names(str(error), _FLAGS)}", file=sys.stderr)
     return 1
-  except (CheckpointError, ValueError, OSError) as error:
-    print(f"error: {_one_line(error)}", file=sys.stderr)
-    return 2
   return 0
 
 
@@ -92,12 +88,7 @@ def _export(args: argparse.Namespace) -> None:
     zero_shot=args.zero_shot,
   )
   sizes = exported.require_exportable(model, args.format, args.precision)
-  options = Options(
-    zero_shot=model.zero_shot,
-    map_size=model.map_size,
-    top_fraction=model.top_fraction,
-  )
-  calibration = find_calibration(workdir, model.step, options)
+  calibration = find_calibration(workdir, model.step, model.options)
   exported.thresholds_of(calibration, args.category)
   compared, adapted = _find_images(args, workdir)
   announce(f"Exporting step {model.step}, comparing on {len(compared)} images")
@@ -190,11 +181,6 @@ def _adapted_images(
   if args.precision != exported.INT8 or not items:
     return None
   return samples.load_samples(items, sizes).images
-
-
-def _one_line(error: Exception) -> str:
-  text = with_flag_names(" ".join(str(error).split()), _FLAGS)
-  return text or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:

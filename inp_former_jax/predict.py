@@ -221,10 +221,10 @@ class _Answering:
 
 def _line(answer) -> str:
   from inp_former_jax.data.image_files import printable
+  from inp_former_jax.inference.decision import DECISIONS
 
-  decision = {True: "anomalous", False: "normal", None: ""}
   return (
-    f"{answer.score:.4f}  {decision[answer.is_anomalous]:<9}  "
+    f"{answer.score:.4f}  {DECISIONS[answer.is_anomalous]:<9}  "
     f"{printable(answer.source)}"
   )
 

@@ -23,6 +23,8 @@ from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.training import checkpoint, identity
 from inp_former_jax.training.progress import announce
 
+HELD_OUT = "held-out normal images of the run"  # where a calibration is from
+
 
 def calibrate_run(
   model: TrainedModel,
@@ -72,25 +74,13 @@ def calibrate_run(
     records,
     image_rate=config.calibration.image_rate,
     pixel_rate=config.calibration.pixel_rate,
-    images="held-out normal images of the run",
+    images=HELD_OUT,
   )
   write_calibration(workdir, found)
   for line in calibrating.describe(found, categories=False):
     announce(line)
   announce(f"{CALIBRATION} in {workdir}")
   return found
-
-
-def require_checkpoint(workdir: pathlib.Path) -> None:
-  """Makes sure that a folder has a checkpoint.
-
-  Args:
-    workdir: Folder of a run, or of a converted checkpoint.
-
-  Raises:
-    CheckpointError: If there is none.
-  """
-  checkpoint.require_checkpoints(workdir)
 
 
 def held_out(workdir: pathlib.Path) -> Sequence[Record]:

@@ -11,9 +11,7 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from inp_former_jax import calibrate, predict, train
 from inp_former_jax.data.layouts.registry import read_layout
@@ -114,28 +112,27 @@ def test_named_images_calibrate(bare, images, dataset_root, capsys):
   assert "calibrated for other options" in capsys.readouterr().err
 
 
-def test_exit_codes(run, images, tmp_path, capsys):
-  workdir = str(run[0])
+def test_exit_codes(run, bare, images, tmp_path, capsys):
+  """The threshold is the median of the normal images: some are above it."""
   scores = {
     str(r.image): s
     for r, s in zip(run[1].records, run[1].image_scores, strict=True)
   }
-  (found,) = read_calibrations(run[0])
-  threshold = found.thresholds_of().image
-  low = min(scores, key=scores.get)
-  assert scores[low] < threshold
+  low, high = min(scores, key=scores.get), max(scores, key=scores.get)
+  workdir = str(bare)
+  good = [str(path) for path in images if path.parent.name == "good"]
+  assert calibrate.main([workdir, *good, "--image_rate=0.5"]) == 0
   assert predict.main([workdir, low, "--fail-on-anomaly"]) == 0
-  noise = tmp_path / "noise.png"
-  pixels = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
-  Image.fromarray(pixels).save(noise)
   capsys.readouterr()
-  code = predict.main([workdir, str(noise), low, "--fail-on-anomaly"])
-  anomalous = "anomalous" in capsys.readouterr().out
-  assert code == int(anomalous)
-  assert predict.main([workdir, str(noise), low]) == 0
+  assert predict.main([workdir, high, low, "--fail-on-anomaly"]) == 1
+  decisions = [x.split()[1] for x in capsys.readouterr().out.splitlines()]
+  assert decisions == ["anomalous", "normal"]
+  assert predict.main([workdir, high, low]) == 0
   broken = tmp_path / "broken.png"
   broken.write_text("text")
-  assert predict.main([workdir, str(broken), low, "--fail_on_anomaly"]) == 3
+  for others in ([low], [high, low]):
+    command = [workdir, str(broken), *others, "--fail_on_anomaly"]
+    assert predict.main(command) == 3
   captured = capsys.readouterr()
   assert "1 could not be read:" in captured.err and str(broken) in captured.err
   assert low in captured.out  # the rest is answered

@@ -29,8 +29,8 @@ def new_images(
     folder: The folder, which is searched with its subfolders.
     known: Whether a file that is met for the first time was answered before.
     excluded: Whether a file never counts.
-    warn: Called with an error if the folder cannot be listed for a while, as
-      network drives are wont to; once until it can be listed again.
+    warn: Called with an error if the folder cannot be listed, as can happen on
+      network drives; called once until it can be listed again.
     interval: Seconds between two listings.
     quiet: Seconds for which a file must not change, to be taken as complete.
 

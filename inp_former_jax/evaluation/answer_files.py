@@ -15,6 +15,7 @@ from inp_former_jax.data.errors import DataError
 from inp_former_jax.evaluation import figures
 from inp_former_jax.inference.answer import Answer
 from inp_former_jax.inference.colours import ColourScale
+from inp_former_jax.inference.decision import DECISIONS
 
 CSV, JSONL = "predictions.csv", "predictions.jsonl"
 OVERLAY, MAP, MASK, CONTOUR = "overlay", "map", "mask", "contour"
@@ -23,7 +24,6 @@ _NEED_CALIBRATION = (MASK, CONTOUR)
 COLUMNS = (
   *("source", "category", "score", "normalised", "decision", "threshold"),
 )
-DECISIONS = {True: "anomalous", False: "normal", None: ""}
 
 
 def row(answer: Answer) -> dict[str, str | float | None]:

@@ -28,6 +28,7 @@ from inp_former_jax.evaluation.results import (
   Evaluation,
 )
 from inp_former_jax.inference.calibration import Calibration
+from inp_former_jax.inference.decision import DECISIONS
 
 METRICS = "metrics.json"
 SCORES = "test_scores.csv"
@@ -235,7 +236,7 @@ def _decision(
   if calibration is None:
     return "", "", ""
   thresholds = calibration.thresholds_of(category)
-  decision = "anomalous" if thresholds.is_anomalous(score) else "normal"
+  decision = DECISIONS[bool(thresholds.is_anomalous(score))]
   normalised = float(thresholds.normalised(score))
   return repr(normalised), decision, repr(float(thresholds.image))
 

@@ -234,27 +234,28 @@ def _thresholds(
   scores = np.array([s.score for s in samples])
   by_images = false_alarms.image_bound(scores[~defective], image_rate)
   by_pixels = false_alarms.pixel_bound([s.pixels for s in normal], pixel_rate)
-  image, pixel = by_images.threshold, by_pixels.threshold
+  image, image_interval = by_images.threshold, by_images.interval
+  pixel, pixel_interval = by_pixels.threshold, by_pixels.interval
   image_f1 = pixel_f1 = None
   if method == F1:
     image, image_f1 = false_alarms.f1_threshold(defective, scores)
     alarms = int((scores[~defective] > image).sum())
     image_rate = alarms / len(normal)
-    by_images = false_alarms.Bound(
-      image, false_alarms.rate_interval(alarms, len(normal))
-    )
+    image_interval = false_alarms.rate_interval(alarms, len(normal))
     masked = [s for s in samples if s.mask is not None and s.mask.any()]
     if masked:
       pixel, pixel_f1 = _pixel_f1([*normal, *masked])
-      pixel_rate, by_pixels = _pixel_rate(normal, pixel)
+      pixel_rate, pixel_interval = false_alarms.pixel_rate(
+        [s.pixels for s in normal], pixel
+      )
   evidence = Evidence(
     method=method,
     normal=len(normal),
     defective=int(defective.sum()),
     image_rate=image_rate,
-    image_interval=by_images.interval,
+    image_interval=image_interval,
     pixel_rate=pixel_rate,
-    pixel_interval=by_pixels.interval,
+    pixel_interval=pixel_interval,
     image_f1=image_f1,
     pixel_f1=pixel_f1,
     miss_rate=float((scores[defective] <= image).mean())
@@ -271,17 +272,4 @@ def _pixel_f1(samples: Sequence[Sample]) -> tuple[float, float]:
   ]
   return false_alarms.f1_threshold(
     np.concatenate(masks), np.concatenate([s.pixels for s in samples])
-  )
-
-
-def _pixel_rate(
-  normal: Sequence[Sample], threshold: float
-) -> tuple[float, false_alarms.Bound]:
-  """Returns the false-alarm rate on pixels, and its bootstrap interval."""
-  shares = np.array([(s.pixels > threshold).mean() for s in normal])
-  random = np.random.default_rng(0)
-  drawn = random.integers(len(shares), size=(1000, len(shares)))
-  low, high = np.quantile(shares[drawn].mean(axis=1), [0.025, 0.975])
-  return float(shares.mean()), false_alarms.Bound(
-    threshold, (float(low), float(high))
   )

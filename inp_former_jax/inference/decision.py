@@ -6,6 +6,9 @@ Every use decides by these lines: prediction, evaluation and exported models.
 import dataclasses
 from typing import Any
 
+# The words for a decision in tables; empty where there is no threshold.
+DECISIONS = {True: "anomalous", False: "normal", None: ""}
+
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:

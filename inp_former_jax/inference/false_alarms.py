@@ -106,6 +106,26 @@ def pixel_bound(pixels: Sequence[np.ndarray], rate: float) -> Bound:
   return Bound(float(values[above]), (float(low), float(high)))
 
 
+def pixel_rate(
+  pixels: Sequence[np.ndarray], threshold: float
+) -> tuple[float, tuple[float, float]]:
+  """Finds the false-alarm rate of a threshold on the pixels of normal images.
+
+  Args:
+    pixels: The values of the anomaly map of each normal image, each (m,).
+    threshold: The value above which a pixel is an alarm.
+
+  Returns:
+    The mean rate over the images, and its interval by bootstrap.
+  """
+  shares = np.array([(values > threshold).mean() for values in pixels])
+  random = np.random.default_rng(0)
+  drawn = random.integers(len(shares), size=(_RESAMPLES, len(shares)))
+  tails = (1 - CONFIDENCE) / 2
+  low, high = np.quantile(shares[drawn].mean(axis=1), [tails, 1 - tails])
+  return float(shares.mean()), (float(low), float(high))
+
+
 def f1_threshold(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
   """Finds the threshold with the largest F1.
 

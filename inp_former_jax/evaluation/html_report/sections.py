@@ -16,7 +16,7 @@ from inp_former_jax.evaluation.html_report import charts, pictures
 from inp_former_jax.evaluation.html_report.charts import Chart
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.evaluation.worst_cases import CASES, worst_cases
-from inp_former_jax.inference.decision import Thresholds
+from inp_former_jax.inference.decision import DECISIONS, Thresholds
 
 ALL_PICTURES = 2_600_000  # bytes of all cases together, before base64
 MAX_PICTURE = 40_000  # bytes of one case
@@ -201,7 +201,7 @@ def _case(result: Evaluation, index: int, max_bytes: int) -> Case:
     marked = figures.at_size(anomaly_map, image.shape[:2])
     drawn = figures.contour(drawn, thresholds.mask(marked))
     anomalous = bool(thresholds.is_anomalous(score))
-    decision = "anomalous" if anomalous else "normal"
+    decision = DECISIONS[bool(anomalous)]
     wrong = anomalous != (record.label == DEFECTIVE)
   strip = pictures.strip((image, mask, drawn), pictures.side_for(max_bytes, 3))
   return Case(
