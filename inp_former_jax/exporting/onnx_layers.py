@@ -1,6 +1,6 @@
 """Encoder, extractor, bottleneck and decoder in ONNX's standard operators.
 
-The counterpart of `models.vit` and `models.inp_former`, layer by layer, with
+The counterpart of `models.vit` and `models.blocks`, layer by layer, with
 the same letters in shapes: B batch, T tokens, N patches, C width, M INPs, h
 heads. Values that both dtypes share are float32, as there.
 """
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inp_former_jax.exporting.onnx_graph import Graph, Value
-from inp_former_jax.models import inp_former, vit
+from inp_former_jax.models import blocks, vit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +229,7 @@ def extractor_queries(
   x = parameters["prototypes"].astype(np.float64)
   x = x - x.mean(axis=-1, keepdims=True)
   variance = np.square(x).mean(axis=-1, keepdims=True)
-  x = x / np.sqrt(variance + inp_former.LAYER_NORM_EPS)
+  x = x / np.sqrt(variance + blocks.LAYER_NORM_EPS)
   norm, q = "extractor.norm1", "extractor.attn.q"
   x = x * parameters[f"{norm}.scale"] + parameters[f"{norm}.bias"]
   x = x @ parameters[f"{q}.kernel"] + parameters[f"{q}.bias"]
@@ -253,7 +253,7 @@ def encoder_block(layers: Layers, name: str, x: Value, sizes: Sizes) -> Value:
 
 def extractor(layers: Layers, fused: Value, sizes: Sizes) -> Value:
   """Turns fused tokens F (B, N, C) into INPs (B, M, C)."""
-  graph, name, epsilon = layers.graph, "extractor", inp_former.LAYER_NORM_EPS
+  graph, name, epsilon = layers.graph, "extractor", blocks.LAYER_NORM_EPS
   tokens = layers.weight("prototypes")
   normed = layers.norm(f"{name}.norm1", fused, epsilon)
   update = layers.extractor_attention(f"{name}.attn", normed, sizes)
@@ -268,7 +268,7 @@ def decoder_block(
   layers: Layers, name: str, x: Value, inps: Value | None, sizes: Sizes
 ) -> Value:
   """Applies a block of the decoder, guided by INPs where the model has them."""
-  graph, epsilon = layers.graph, inp_former.LAYER_NORM_EPS
+  graph, epsilon = layers.graph, blocks.LAYER_NORM_EPS
   normed = layers.norm(f"{name}.norm1", x, epsilon)
   if inps is None:
     update = layers.self_attention(f"{name}.attn", normed, sizes)

@@ -43,17 +43,20 @@ def make_train_step(
     if augmentation is not None:
       images = augment.augment(images, augmentation)
     output = nnx.merge(graphdef, trainable, frozen)(images)
-    return losses.total_loss(
-      output, gamma=gamma, coherence_weight=coherence_weight
-    )
+    with jax.named_scope("loss"):
+      return losses.total_loss(
+        output, gamma=gamma, coherence_weight=coherence_weight
+      )
 
   def train_step(state, frozen, images, augmentation=None):
     trainable, opt_state = state
     grads, metrics = jax.grad(loss_fn, has_aux=True)(
       trainable, frozen, images, augmentation
     )
-    updates, opt_state = optimizer.update(grads, opt_state, trainable)
-    metrics["gradient_norm"] = optax.global_norm(grads)
-    return (optax.apply_updates(trainable, updates), opt_state), metrics
+    with jax.named_scope("optimizer"):
+      updates, opt_state = optimizer.update(grads, opt_state, trainable)
+      metrics["gradient_norm"] = optax.global_norm(grads)
+      trainable = optax.apply_updates(trainable, updates)
+    return (trainable, opt_state), metrics
 
   return train_step

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from inp_former_jax.inference import scoring
+from inp_former_jax.models import blocks
 from inp_former_jax.models import inp_former as model_lib
 from inp_former_jax.models import vit
 from inp_former_jax.models.inp_former import INPFormer
@@ -56,11 +57,9 @@ def random_images(batch=2, seed=0) -> jax.Array:
   return jnp.asarray(rng.normal(size=(batch, 42, 56, 3)), jnp.float32)
 
 
-def guided_block(seed=0) -> model_lib.GuidedBlock:
+def guided_block(seed=0) -> blocks.GuidedBlock:
   """A small decoder block, all of its values random."""
-  block = model_lib.GuidedBlock(
-    WIDTH, HEADS, dtype=jnp.float32, rngs=nnx.Rngs(0)
-  )
+  block = blocks.GuidedBlock(WIDTH, HEADS, dtype=jnp.float32, rngs=nnx.Rngs(0))
   rng = np.random.default_rng(seed)
   for _, leaf in nnx.to_flat_state(nnx.state(block)):
     leaf.set_value(jnp.asarray(rng.normal(0, 0.5, leaf.get_value().shape), "f"))
@@ -72,9 +71,9 @@ def random_tokens(tokens, seed) -> jax.Array:
   return jnp.asarray(rng.normal(size=(2, tokens, WIDTH)), jnp.float32)
 
 
-def guided_attention() -> model_lib.GuidedAttention:
+def guided_attention() -> blocks.GuidedAttention:
   """Queries, keys, values and output are the inputs themselves; one head."""
-  attention = model_lib.GuidedAttention(
+  attention = blocks.GuidedAttention(
     WIDTH, 1, dtype=jnp.float32, rngs=nnx.Rngs(0)
   )
   eye = jnp.eye(WIDTH)
@@ -204,7 +203,7 @@ def test_guided_attention_is_no_softmax_and_sees_no_length_of_a_query():
 
 
 def test_every_head_has_its_own_scale():
-  attention = model_lib.GuidedAttention(
+  attention = blocks.GuidedAttention(
     WIDTH, HEADS, dtype=jnp.float32, rngs=nnx.Rngs(0)
   )
   attention.proj.kernel[...] = jnp.eye(WIDTH)
@@ -230,12 +229,12 @@ def test_groups_are_means_and_the_decoders_are_reversed(model):
   output = forward(model, images)
 
   @nnx.jit
-  def blocks(model, images):
+  def run_blocks(model, images):
     features = model.encoder.target_features(images)
     fused = sum(features) / 8
     return features, model.decode(fused, model.extract_inps(fused)[0])
 
-  features, decoded = blocks(model, images)
+  features, decoded = run_blocks(model, images)
   assert len(features) == len(decoded) == 8
   # The last four decoder blocks match the first encoder group.
   for group, expected in (
