@@ -9,9 +9,8 @@ import pytest
 from flax import nnx
 
 from inp_former_jax.inference import scoring
-from inp_former_jax.models import blocks
+from inp_former_jax.models import blocks, vit
 from inp_former_jax.models import inp_former as model_lib
-from inp_former_jax.models import vit
 from inp_former_jax.models.inp_former import INPFormer
 from inp_former_jax.training import losses
 from inp_former_jax.weights import files
