@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from inp_former_jax import sharding
 from inp_former_jax.models import inp_former
+from inp_former_jax.models.attention import AUTO, check_implementation
 from inp_former_jax.weights import pretrained
 from inp_former_jax.weights.encoders import EncoderSpec, get_encoder
 
@@ -29,12 +30,15 @@ class ModelSettings:
     num_prototypes: Number of INPs.
     use_inps: Whether the model has INPs; False gives the paper's ablation.
     dtype: Compute dtype, a key of DTYPES; parameters are float32.
+    attention: How self-attention is computed, see `softmax_attention`; it
+      changes only the speed.
   """
 
   encoder: str
   num_prototypes: int = inp_former.NUM_PROTOTYPES
   use_inps: bool = True
   dtype: str = "float32"
+  attention: str = AUTO
 
   @property
   def spec(self) -> EncoderSpec:
@@ -51,8 +55,9 @@ class ModelSettings:
       The model.
 
     Raises:
-      ValueError: If the encoder or the dtype is unknown.
+      ValueError: If the encoder, the dtype or the attention is unknown.
     """
+    check_implementation(self.attention)
     if self.dtype not in DTYPES:
       raise ValueError(
         f"`dtype` is {self.dtype!r}; expected one of {', '.join(DTYPES)}."
@@ -62,6 +67,7 @@ class ModelSettings:
       self.spec.num_registers,
       num_prototypes=self.num_prototypes,
       use_inps=self.use_inps,
+      attention=self.attention,
       dtype=DTYPES[self.dtype],
       rngs=nnx.Rngs(seed),
     )
