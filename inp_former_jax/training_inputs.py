@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import jax
 from jax.sharding import Mesh
@@ -15,7 +15,8 @@ from inp_former_jax.data.image_cache import cached_images
 from inp_former_jax.data.records import Dataset
 from inp_former_jax.data.training_examples import epoch
 from inp_former_jax.data.transforms import Preprocessing, load_image
-from inp_former_jax.training import feature_cache
+from inp_former_jax.training import feature_cache, loop
+from inp_former_jax.training.feature_places import Features
 from inp_former_jax.training.model_state import ModelState
 from inp_former_jax.training.progress import announce
 
@@ -23,15 +24,13 @@ OFF, IMAGES, FEATURES = "off", "images", "features"
 CACHES = (OFF, IMAGES, FEATURES)
 
 
-@dataclasses.dataclass
-class TrainingInputs:
-  """Batches to train on, and what the step makes of them.
+class TrainingInputs(Protocol):
+  """Batches to train on, and what the step makes of them."""
 
-  Attributes:
-    batches: The batches of this process, whose position can be saved.
-  """
-
-  batches: loader.TrainingBatches | feature_cache.FeatureBatches
+  @property
+  def batches(self) -> loop.ResumableBatches:
+    """The batches of this process."""
+    ...
 
   def prepare(self, model: ModelState) -> None:
     """Computes what must be there before the first step.
@@ -39,6 +38,7 @@ class TrainingInputs:
     Args:
       model: The model of the run.
     """
+    ...
 
   def arguments(self, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
     """Returns the arguments of the training step.
@@ -46,31 +46,60 @@ class TrainingInputs:
     Args:
       batch: A batch, as global arrays.
     """
-    return {
-      "images": batch["image"],
-      "augmentation": batch.get("augmentation"),
-    }
+    ...
 
   def close(self) -> None:
     """Stops reading, and frees the memory of what is cached."""
+    ...
+
+
+@dataclasses.dataclass
+class ImageInputs:
+  """Images, from their files or from a cache.
+
+  Attributes:
+    batches: The batches of this process.
+  """
+
+  batches: loader.TrainingBatches
+
+  def prepare(self, model: ModelState) -> None:
+    """Does nothing: images are read when they are needed."""
+
+  def arguments(self, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
+    """Returns the images, and the numbers of their augmentations if any."""
+    augmentation = batch.get("augmentation")
+    return {"images": batch["image"], "augmentation": augmentation}
+
+  def close(self) -> None:
+    """Stops reading."""
     self.batches.close()
 
 
-class _FeatureInputs(TrainingInputs):
-  """Features in place of images."""
+@dataclasses.dataclass
+class FeatureInputs:
+  """Features in place of images.
+
+  Attributes:
+    batches: The batches of this process.
+    compute: Function that computes the features, or reads them.
+  """
 
   batches: feature_cache.FeatureBatches
-
-  def __init__(self, batches: feature_cache.FeatureBatches, compute):
-    super().__init__(batches)
-    self._compute = compute
+  compute: Callable[[ModelState], Features]
 
   def prepare(self, model: ModelState) -> None:
-    self.batches.features = self._compute(model)
+    """Computes the features that have not been computed before."""
+    self.batches.features = self.compute(model)
 
   def arguments(self, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
+    """Returns the groups."""
     assert self.batches.features is not None  # `prepare` has been called
     return {"groups": self.batches.features.groups(batch)}
+
+  def close(self) -> None:
+    """Frees the memory of the features."""
+    self.batches.close()
 
 
 def training_inputs(
@@ -100,7 +129,7 @@ def training_inputs(
     "process_index": jax.process_index(),
     "process_count": jax.process_count(),
   }
-  order = processes | {
+  order: dict[str, Any] = processes | {
     "batch_size": config.batch_size,
     "seed": config.seed,
     "augmented": config.data.shots > 0,
@@ -111,7 +140,7 @@ def training_inputs(
     compute = functools.partial(
       _compute_features, config, dataset, preprocessing, mesh, processes
     )
-    return _FeatureInputs(feature_cache.FeatureBatches(indices), compute)
+    return FeatureInputs(feature_cache.FeatureBatches(indices), compute)
   load = None
   if config.cache == IMAGES:
     folder = cache_folder(config.cache_dir)
@@ -120,7 +149,7 @@ def training_inputs(
   batches = loader.training_batches(
     dataset.train, preprocessing, load=load, **_workers(config), **order
   )
-  return TrainingInputs(batches)
+  return ImageInputs(batches)
 
 
 def _compute_features(
@@ -130,7 +159,7 @@ def _compute_features(
   mesh: Mesh,
   processes: Mapping[str, int],
   model: ModelState,
-):
+) -> Features:
   augmented = config.data.shots > 0
   items, _ = epoch(dataset.train, augmented, config.data.sampling)
   read = functools.partial(
@@ -155,7 +184,7 @@ def _compute_features(
   )
 
 
-def _workers(config: ConfigDict) -> dict[str, int]:
+def _workers(config: ConfigDict) -> dict[str, Any]:
   return {
     "num_workers": config.data.num_workers,
     "num_threads": config.data.num_threads,

@@ -108,8 +108,8 @@ class _Numbered:
 
   def __call__(self, numbered: tuple[int, Any]) -> Example:
     number, item = numbered
-    return _index_example(number) | training_example(item, self._load)
+    return {**_index_example(number), **training_example(item, self._load)}
 
 
-def _index_example(number: int) -> dict[str, np.ndarray | np.generic]:
+def _index_example(number: int) -> Example:
   return {"index": np.int32(number)}

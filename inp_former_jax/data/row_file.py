@@ -192,4 +192,4 @@ class RowFile:
 
 def _bytes(array: np.ndarray) -> memoryview:
   # By way of uint8, because bfloat16 has no buffer of its own.
-  return memoryview(array.reshape(-1).view(np.uint8))
+  return array.reshape(-1).view(np.uint8).data

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import filelock
+import grain
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -31,7 +32,7 @@ from inp_former_jax.training.train_step import make_encode
 _SECONDS = 10  # between two lines of progress
 # Function from numbers of items to batches of their images, of this process,
 # with `index`; see `index_batches.ordered_batches`.
-Reader = Callable[[Sequence[int]], Iterator[dict[str, np.ndarray]]]
+Reader = Callable[[Sequence[int]], grain.DatasetIterator]
 
 
 def prepare(
@@ -183,14 +184,17 @@ def _compute(
   # shapes it may round differently.
   fill = -len(numbers) % batch_size
   before = None
-  for batch in read([*numbers, *[numbers[-1]] * fill]):
-    arrays = {k: sharding.to_global(v, batched) for k, v in batch.items()}
-    groups = compiled(model.frozen, arrays["image"], arrays.get("augmentation"))
-    if before:
-      yield tuple(map(sharding.to_host, before))
-    before = arrays["index"], groups
+  with contextlib.closing(read([*numbers, *[numbers[-1]] * fill])) as batches:
+    for batch in batches:
+      arrays = {k: sharding.to_global(v, batched) for k, v in batch.items()}
+      groups = compiled(
+        model.frozen, arrays["image"], arrays.get("augmentation")
+      )
+      if before:
+        yield sharding.to_host(before[0]), sharding.to_host(before[1])
+      before = arrays["index"], groups
   if before:
-    yield tuple(map(sharding.to_host, before))
+    yield sharding.to_host(before[0]), sharding.to_host(before[1])
 
 
 def _store(

@@ -18,6 +18,11 @@ from inp_former_jax.data.row_file import CacheError, RowFile
 from inp_former_jax.training.progress import announce
 
 DEVICE, HOST, DISK = "device", "host", "disk"
+_NAMES = {
+  DEVICE: "in the memory of each device",
+  HOST: "in the memory of the host",
+  DISK: "on the disk",
+}
 # Of the free memory, the rest is left to the training itself.
 _SHARE = 0.5
 
@@ -158,38 +163,34 @@ def choose(file: RowFile, mesh: Mesh) -> tuple[str, bool]:
     DISK: shutil.disk_usage(file.path.parent).free,
   }
   fits = np.array([needed[place] <= free[place] for place in needed])
-  fits = sharding.gather_processes(fits).all(axis=0)
-  where = next((p for p, fit in zip(needed, fits, strict=True) if fit), None)
-  size = f"{file.count:,} x {file.data_bytes / 1e6:.2f} MB"
-  if where is None:
+  on_all = sharding.gather_processes(fits).min(axis=0).tolist()
+  fitting = [place for place, fit in zip(needed, on_all, strict=True) if fit]
+  size = (
+    f"{needed[HOST] / 1e9:.2f} GB ({file.count:,} x "
+    f"{file.data_bytes / 1e6:.2f} MB)"
+  )
+  if not fitting:
     raise CacheError(
-      f"The features of the training images ({size}) fit nowhere: "
+      f"The features of the training images, {size}, fit nowhere: "
       f"{_figures(needed, free)}. Set `cache`=images or `cache`=off, or "
       "`cache_dir` to a folder on a larger disk."
     )
-  stored = bool(fits[list(needed).index(DISK)])
-  kept = f"kept in {file.path}" if stored else "not kept, the disk is too full"
+  where, stored = fitting[0], DISK in fitting
+  kept = f"kept in {file.path}" if stored else "not kept: the disk is too full"
+  before = file.count - missing if stored else 0
   announce(
-    f"Features: {size} = {needed[HOST] / 1e9:.2f} GB, {file.count - missing:,} "
-    f"computed before, in the memory of the {where} while training, {kept}."
-    if where != DISK
-    else f"Features: {size} = {needed[HOST] / 1e9:.2f} GB, "
-    f"{file.count - missing:,} computed before, read from {file.path}: "
-    f"{_figures(needed, free)}."
+    f"Features: {size}, {before:,} computed before, {_NAMES[where]}, {kept}."
   )
+  if where == DISK:
+    announce(f"They are read from there: {_figures(needed, free)}.")
   return where, stored
 
 
 def _figures(needed: Mapping[str, int], free: Mapping[str, int]) -> str:
-  names = {
-    DEVICE: "each device",
-    HOST: "the memory of the host",
-    DISK: "the disk",
-  }
   return ", ".join(
-    f"{names[p]} needs {needed[p] / 1e9:.2f} GB and has {free[p] / 1e9:.2f} GB "
-    "to spare"
-    for p in needed
+    f"{_NAMES[place]} {needed[place] / 1e9:.2f} GB are needed and "
+    f"{free[place] / 1e9:.2f} GB to spare"
+    for place in needed
   )
 
 
@@ -227,15 +228,11 @@ def own_rows(count: int, mesh: Mesh, where: str) -> Sequence[int]:
     return range(count)
   layout = sharding.batch_sharding(mesh)
   parts = layout.addressable_devices_indices_map((_padded(count, mesh),))
-  ranges = {(s.start or 0, s.stop) for (s,) in parts.values()}
-  end = _padded(count, mesh)
-  return sorted(
-    {
-      i
-      for start, stop in ranges
-      for i in range(start, min(end if stop is None else stop, count))
-    }
-  )
+  own: set[int] = set()
+  for slices in parts.values():
+    assert slices is not None  # None stands for devices of other processes
+    own.update(range(count)[slices[0]])
+  return sorted(own)
 
 
 def place(
@@ -256,7 +253,8 @@ def place(
   if where == DEVICE:
     whole = (_padded(count, mesh), *shape)
 
-    def part(slices: tuple[slice, ...]) -> np.ndarray:
+    def part(slices: tuple[slice, ...] | None) -> np.ndarray:
+      assert slices is not None  # as it is for the devices of this process
       start, stop, _ = slices[0].indices(whole[0])
       values = np.zeros((stop - start, *shape), dtype)
       for i in range(start, min(stop, count)):
