@@ -69,15 +69,14 @@ def assert_same_run(workdir, uncached, exactly=False):
 
 def only_places(monkeypatch, *places):
   """Leaves room only in these places."""
-  memory = {"device": "free_device_memory", "host": "free_host_memory"}
-  for place, function in memory.items():
-    if place not in places:
-      monkeypatch.setattr(feature_places, function, lambda *unused: 0)
-  if "disk" not in places:
-    usage = feature_places.shutil.disk_usage("/")._replace(free=0)
-    monkeypatch.setattr(
-      feature_places.shutil, "disk_usage", lambda folder: usage
-    )
+  functions = {
+    "device": "free_device_memory",
+    "host": "free_host_memory",
+    "disk": "free_disk",
+  }
+  for place, function in functions.items():
+    free = 1 << 40 if place in places else 0
+    monkeypatch.setattr(feature_places, function, lambda *unused, x=free: x)
 
 
 @pytest.mark.parametrize(
@@ -85,10 +84,10 @@ def only_places(monkeypatch, *places):
   [
     ("images", ()),
     ("features", ("device", "host", "disk")),
-    ("features", ("host", "disk")),
-    ("features", ("disk",)),
-    ("features", ("device",)),
-    ("features", ("host",)),
+    *(
+      pytest.param("features", places, marks=pytest.mark.slow)
+      for places in (("host", "disk"), ("disk",), ("device",), ("host",))
+    ),
   ],
 )
 def test_training_is_that_without_a_cache(
@@ -138,7 +137,11 @@ def interrupted_after(step, config, workdir):
 
 @pytest.mark.parametrize(
   "caches",
-  [("features",) * 3, ("images",) * 3, ("off", "features", "images")],
+  [
+    ("features",) * 3,
+    pytest.param(("images",) * 3, marks=pytest.mark.slow),
+    pytest.param(("off", "features", "images"), marks=pytest.mark.slow),
+  ],
 )
 def test_a_run_resumes_with_any_cache(config, tmp_path, uncached, caches):
   workdir = tmp_path / "workdir"
@@ -152,6 +155,7 @@ def test_a_run_resumes_with_any_cache(config, tmp_path, uncached, caches):
   assert_same_run(workdir, uncached)
 
 
+@pytest.mark.slow
 def test_an_interrupted_computation_is_continued(
   config, tmp_path, encoded, monkeypatch
 ):
@@ -176,6 +180,7 @@ def test_an_interrupted_computation_is_continued(
   assert not before & set(encoded) and len(before | set(encoded)) == 18
 
 
+@pytest.mark.slow
 def test_damaged_features_are_computed_again(
   config, tmp_path, uncached, encoded
 ):
@@ -196,6 +201,7 @@ def test_damaged_features_are_computed_again(
     assert_same_run(tmp_path / workdir, uncached)
 
 
+@pytest.mark.slow
 def test_other_encoders_and_sizes_have_caches_of_their_own(
   config, tmp_path, encoded
 ):
@@ -218,6 +224,7 @@ def test_other_encoders_and_sizes_have_caches_of_their_own(
   assert len(sizes) == 6 and min(sizes) < max(sizes)
 
 
+@pytest.mark.slow
 def test_few_shots_are_cached_in_all_ways(config, tmp_path, encoded):
   config.data.shots = 1
   runs = {c: cut(config, tmp_path, c) for c in ("off", "features")}
@@ -227,6 +234,7 @@ def test_few_shots_are_cached_in_all_ways(config, tmp_path, encoded):
   assert_same_run(tmp_path / "features", (tmp_path / "off",))
 
 
+@pytest.mark.slow
 def test_one_model_for_each_category_frees_the_memory(
   config, tmp_path, monkeypatch
 ):

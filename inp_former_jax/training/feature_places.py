@@ -2,6 +2,7 @@
 
 import functools
 import math
+import pathlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -160,7 +161,7 @@ def choose(file: RowFile, mesh: Mesh) -> tuple[str, bool]:
   free = {
     DEVICE: int(_SHARE * free_device_memory(mesh)),
     HOST: int(_SHARE * free_host_memory()),
-    DISK: shutil.disk_usage(file.path.parent).free,
+    DISK: free_disk(file.path.parent),
   }
   fits = np.array([needed[place] <= free[place] for place in needed])
   on_all = sharding.gather_processes(fits).min(axis=0).tolist()
@@ -192,6 +193,11 @@ def _figures(needed: Mapping[str, int], free: Mapping[str, int]) -> str:
     f"{free[place] / 1e9:.2f} GB to spare"
     for place in needed
   )
+
+
+def free_disk(folder: pathlib.Path) -> int:
+  """Returns the bytes that are free on the disk of a folder."""
+  return shutil.disk_usage(folder).free
 
 
 def free_host_memory() -> int:
