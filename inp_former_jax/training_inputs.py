@@ -2,55 +2,27 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inp_former_jax.data import index_batches, loader
+from inp_former_jax.data import loader
 from inp_former_jax.data.cache_key import cache_folder
 from inp_former_jax.data.image_cache import cached_images
+from inp_former_jax.data.ordered_batches import ordered_batches
 from inp_former_jax.data.records import Dataset
 from inp_former_jax.data.training_examples import epoch
 from inp_former_jax.data.transforms import Preprocessing, load_image
-from inp_former_jax.training import feature_cache, loop
+from inp_former_jax.training import feature_cache
 from inp_former_jax.training.feature_places import Features
 from inp_former_jax.training.model_state import ModelState
 from inp_former_jax.training.progress import announce
 
 OFF, IMAGES, FEATURES = "off", "images", "features"
 CACHES = (OFF, IMAGES, FEATURES)
-
-
-class TrainingInputs(Protocol):
-  """Batches to train on, and what the step makes of them."""
-
-  @property
-  def batches(self) -> loop.ResumableBatches:
-    """The batches of this process."""
-    ...
-
-  def prepare(self, model: ModelState) -> None:
-    """Computes what must be there before the first step.
-
-    Args:
-      model: The model of the run.
-    """
-    ...
-
-  def arguments(self, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
-    """Returns the arguments of the training step.
-
-    Args:
-      batch: A batch, as global arrays.
-    """
-    ...
-
-  def close(self) -> None:
-    """Stops reading, and frees the memory of what is cached."""
-    ...
 
 
 @dataclasses.dataclass
@@ -64,10 +36,18 @@ class ImageInputs:
   batches: loader.TrainingBatches
 
   def prepare(self, model: ModelState) -> None:
-    """Does nothing: images are read when they are needed."""
+    """Does nothing: images are read when they are needed.
+
+    Args:
+      model: The model of the run.
+    """
 
   def arguments(self, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
-    """Returns the images, and the numbers of their augmentations if any."""
+    """Returns the arguments of the training step: images and augmentations.
+
+    Args:
+      batch: A batch, as global arrays.
+    """
     augmentation = batch.get("augmentation")
     return {"images": batch["image"], "augmentation": augmentation}
 
@@ -76,30 +56,53 @@ class ImageInputs:
     self.batches.close()
 
 
-@dataclasses.dataclass
 class FeatureInputs:
-  """Features in place of images.
+  """Features in place of images, in the same order.
 
   Attributes:
-    batches: The batches of this process.
-    compute: Function that computes the features, or reads them.
+    batches: The batches of this process, which `prepare` must precede.
   """
 
-  batches: feature_cache.FeatureBatches
-  compute: Callable[[ModelState], Features]
+  def __init__(self, compute: Callable[[ModelState], Features], **order: Any):
+    """Builds batches of features that are computed later.
+
+    Args:
+      compute: Function that computes the features, or reads them.
+      **order: The arguments of `loader.shuffled_batches` that decide the order.
+    """
+    self._compute = compute
+    self._features: Features | None = None
+    self.batches = loader.shuffled_batches(
+      make_example=lambda number: self._ready().example(number), **order
+    )
+
+  def _ready(self) -> Features:
+    assert self._features is not None  # `prepare` has been called
+    return self._features
 
   def prepare(self, model: ModelState) -> None:
-    """Computes the features that have not been computed before."""
-    self.batches.features = self.compute(model)
+    """Computes the features that have not been computed before.
+
+    Args:
+      model: The model of the run.
+    """
+    self._features = self._compute(model)
 
   def arguments(self, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
-    """Returns the groups."""
-    assert self.batches.features is not None  # `prepare` has been called
-    return {"groups": self.batches.features.groups(batch)}
+    """Returns the arguments of the training step: the groups.
+
+    Args:
+      batch: A batch, as global arrays.
+    """
+    return {"groups": self._ready().groups(batch)}
 
   def close(self) -> None:
-    """Frees the memory of the features."""
+    """Stops reading, and frees the memory of the features."""
     self.batches.close()
+    self._features = None
+
+
+TrainingInputs = ImageInputs | FeatureInputs
 
 
 def training_inputs(
@@ -125,29 +128,37 @@ def training_inputs(
     raise ValueError(
       f"`cache` is {config.cache!r}; expected one of {', '.join(CACHES)}."
     )
+  augmented, sampling = config.data.shots > 0, config.data.sampling
   processes = {
     "process_index": jax.process_index(),
     "process_count": jax.process_count(),
   }
-  order: dict[str, Any] = processes | {
-    "batch_size": config.batch_size,
-    "seed": config.seed,
-    "augmented": config.data.shots > 0,
-    "sampling": config.data.sampling,
-  }
+  common = processes | {"batch_size": config.batch_size, "seed": config.seed}
   if config.cache == FEATURES:
-    indices = index_batches.index_batches(dataset.train, **order)
+    items, groups = epoch(dataset.train, augmented, sampling)
     compute = functools.partial(
-      _compute_features, config, dataset, preprocessing, mesh, processes
+      _compute_features, config, dataset, items, preprocessing, mesh, processes
     )
-    return FeatureInputs(feature_cache.FeatureBatches(indices), compute)
+    return FeatureInputs(
+      compute,
+      source=range(len(items)),
+      groups=groups,
+      num_threads=config.data.num_threads,
+      **common,
+    )
   load = None
   if config.cache == IMAGES:
     folder = cache_folder(config.cache_dir)
     load = cached_images(dataset.train, preprocessing, folder, dataset.name)
     announce(f"Decoded images are kept in {load.rows.path}.")
   batches = loader.training_batches(
-    dataset.train, preprocessing, load=load, **_workers(config), **order
+    dataset.train,
+    preprocessing,
+    augmented=augmented,
+    sampling=sampling,
+    load=load,
+    **_workers(config),
+    **common,
   )
   return ImageInputs(batches)
 
@@ -155,15 +166,14 @@ def training_inputs(
 def _compute_features(
   config: ConfigDict,
   dataset: Dataset,
+  items: Sequence[Any],
   preprocessing: Preprocessing,
   mesh: Mesh,
   processes: Mapping[str, int],
   model: ModelState,
 ) -> Features:
-  augmented = config.data.shots > 0
-  items, _ = epoch(dataset.train, augmented, config.data.sampling)
   read = functools.partial(
-    index_batches.ordered_batches,
+    ordered_batches,
     items,
     load=functools.partial(load_image, preprocessing=preprocessing),
     batch_size=config.batch_size,
@@ -176,7 +186,7 @@ def _compute_features(
     dataset.train,
     preprocessing,
     read,
-    augmented=augmented,
+    augmented=config.data.shots > 0,
     batch_size=config.batch_size,
     seed=config.seed,
     folder=cache_folder(config.cache_dir),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import shutil
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from absl import logging
 from inp_former_jax.data.cache_key import cache_key, cache_path
 from inp_former_jax.data.image_files import ImageFile
 from inp_former_jax.data.records import Record
-from inp_former_jax.data.row_file import CacheError, RowFile
+from inp_former_jax.data.row_file import CacheError, RowFile, free_disk
 from inp_former_jax.data.transforms import Preprocessing, load_image
 
 
@@ -84,9 +83,8 @@ def cached_images(
     shape=(*preprocessing.crop, 3),
     dtype=np.uint8,
   )
-  missing = sum(not rows.has(i) for i in range(rows.count))
-  needed = missing * rows.row_bytes
-  free = shutil.disk_usage(folder).free
+  needed = rows.count_missing() * rows.row_bytes
+  free = free_disk(folder)
   if needed > free:
     raise CacheError(
       f"The cache of decoded images needs {needed / 1e9:.2f} GB, and the disk "

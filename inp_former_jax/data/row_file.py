@@ -13,6 +13,7 @@ a short read, where a memory map would end the process.
 import json
 import os
 import pathlib
+import shutil
 import struct
 import zlib
 from collections.abc import Mapping
@@ -125,6 +126,10 @@ class RowFile:
     header = os.pread(self._file, _HEADER.size, index * self._stride)
     return header[: len(_MARK)] == _MARK
 
+  def count_missing(self) -> int:
+    """Returns how many rows have not been written."""
+    return sum(not self.has(index) for index in range(self.count))
+
   def read(self, index: int) -> np.ndarray | None:
     """Reads a row and compares it with its checksum.
 
@@ -188,6 +193,11 @@ class RowFile:
 
   def _checksum(self, index: int, view: memoryview) -> int:
     return zlib.crc32(view, zlib.crc32(struct.pack("<q", index), self._seed))
+
+
+def free_disk(folder: pathlib.Path) -> int:
+  """Returns the bytes that are free on the disk of a folder."""
+  return shutil.disk_usage(folder).free
 
 
 def _bytes(array: np.ndarray) -> memoryview:

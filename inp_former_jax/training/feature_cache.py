@@ -8,7 +8,7 @@ room, on the devices or in the memory of the host while a run trains.
 import contextlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import filelock
@@ -31,7 +31,7 @@ from inp_former_jax.training.train_step import make_encode
 
 _SECONDS = 10  # between two lines of progress
 # Function from numbers of items to batches of their images, of this process,
-# with `index`; see `index_batches.ordered_batches`.
+# with `index`; see `ordered_batches`.
 Reader = Callable[[Sequence[int]], grain.DatasetIterator]
 
 
@@ -215,43 +215,3 @@ def _store(
       printed = now
       rate = done / (now - began)
       announce(f"Features of {done:,} of {count:,} images, {rate:.1f}/s")
-
-
-class FeatureBatches:
-  """Batches of features in place of images, in the same order.
-
-  Attributes:
-    features: The features, which must be set before the first batch.
-  """
-
-  features: Features | None = None
-
-  def __init__(self, indices):
-    """Wraps batches of numbers.
-
-    Args:
-      indices: The batches, from `index_batches.index_batches`.
-    """
-    self._indices = indices
-
-  def __next__(self) -> Mapping[str, Any]:
-    """Returns this process's rows of the next batch."""
-    assert self.features is not None
-    return self.features.local(next(self._indices)["index"])
-
-  def get_state(self) -> dict[str, Any]:
-    """Returns the position, which is that of batches of images."""
-    return self._indices.get_state()
-
-  def set_state(self, state: dict[str, Any]) -> None:
-    """Moves to a position.
-
-    Args:
-      state: The position, as `get_state` returned it.
-    """
-    self._indices.set_state(state)
-
-  def close(self) -> None:
-    """Stops the threads, and lets go of the features' memory."""
-    self._indices.close()
-    self.features = None

@@ -1,11 +1,8 @@
 """Where features are kept while a run trains: devices, memory, or a file."""
 
-import functools
 import math
-import pathlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +12,8 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from inp_former_jax import sharding
-from inp_former_jax.data.row_file import CacheError, RowFile
+from inp_former_jax.data.row_file import CacheError, RowFile, free_disk
+from inp_former_jax.data.training_examples import Example
 from inp_former_jax.training.progress import announce
 
 DEVICE, HOST, DISK = "device", "host", "disk"
@@ -26,27 +24,6 @@ _NAMES = {
 }
 # Of the free memory, the rest is left to the training itself.
 _SHARE = 0.5
-
-
-class Rows(Protocol):
-  """Random access to rows, each of which can be written once."""
-
-  def read(self, index: int) -> np.ndarray | None:
-    """Returns a row, or None if it is not there.
-
-    Args:
-      index: The number of the row.
-    """
-    ...
-
-  def write(self, index: int, row: np.ndarray) -> None:
-    """Writes a row.
-
-    Args:
-      index: The number of the row.
-      row: The row.
-    """
-    ...
 
 
 class HostRows:
@@ -74,24 +51,7 @@ class HostRows:
     self._written[index] = True
 
 
-class Features(Protocol):
-  """Access to the groups of all training images."""
-
-  def local(self, index: np.ndarray) -> Mapping[str, np.ndarray]:
-    """Returns what this process sends to its devices for its rows of a batch.
-
-    Args:
-      index: The numbers of the examples, (B',) int32.
-    """
-    ...
-
-  def groups(self, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """Returns the groups of a global batch, (B, 2, N, C).
-
-    Args:
-      batch: What `local` has returned, as global arrays.
-    """
-    ...
+Rows = RowFile | HostRows
 
 
 class DeviceFeatures:
@@ -106,14 +66,25 @@ class DeviceFeatures:
       mesh: The devices.
     """
     self._table = table
-    self._gather = make_gather(mesh)
+    self._gather = _make_gather(mesh)
 
-  def local(self, index: np.ndarray) -> Mapping[str, np.ndarray]:
-    """Returns the numbers themselves."""
-    return {"index": index}
+  def example(self, number: int) -> Example:
+    """Returns what is sent to the devices for an image: its number alone.
+
+    Args:
+      number: The number of the image.
+    """
+    return {"index": np.int32(number)}
 
   def groups(self, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """Gathers the groups from the devices that hold them."""
+    """Gathers the groups of a batch from the devices that hold them.
+
+    Args:
+      batch: Examples as global arrays.
+
+    Returns:
+      The groups, (B, 2, N, C).
+    """
     return self._gather(self._table, batch["index"])
 
 
@@ -128,13 +99,27 @@ class StoredFeatures:
     """
     self._rows = rows
 
-  def local(self, index: np.ndarray) -> Mapping[str, np.ndarray]:
-    """Reads the groups of a batch."""
-    return {"groups": np.stack([_read(self._rows, int(i)) for i in index])}
+  def example(self, number: int) -> Example:
+    """Returns what is sent to the devices for an image: its groups.
+
+    Args:
+      number: The number of the image.
+    """
+    return {"groups": _read(self._rows, number)}
 
   def groups(self, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """Returns the groups, which have been sent already."""
+    """Returns the groups of a batch, which are on the devices already.
+
+    Args:
+      batch: Examples as global arrays.
+
+    Returns:
+      The groups, (B, 2, N, C).
+    """
     return batch["groups"]
+
+
+Features = DeviceFeatures | StoredFeatures
 
 
 def choose(file: RowFile, mesh: Mesh) -> tuple[str, bool]:
@@ -152,7 +137,7 @@ def choose(file: RowFile, mesh: Mesh) -> tuple[str, bool]:
   Raises:
     CacheError: If they fit nowhere.
   """
-  missing = sum(not file.has(i) for i in range(file.count))
+  missing = file.count_missing()
   needed = {
     DEVICE: -(-file.count // mesh.size) * file.data_bytes,
     HOST: file.count * file.data_bytes,
@@ -193,11 +178,6 @@ def _figures(needed: Mapping[str, int], free: Mapping[str, int]) -> str:
     f"{free[place] / 1e9:.2f} GB to spare"
     for place in needed
   )
-
-
-def free_disk(folder: pathlib.Path) -> int:
-  """Returns the bytes that are free on the disk of a folder."""
-  return shutil.disk_usage(folder).free
 
 
 def free_host_memory() -> int:
@@ -241,9 +221,7 @@ def own_rows(count: int, mesh: Mesh, where: str) -> Sequence[int]:
   return sorted(own)
 
 
-def place(
-  rows: Rows, file: RowFile, mesh: Mesh, where: str
-) -> DeviceFeatures | StoredFeatures:
+def place(rows: Rows, file: RowFile, mesh: Mesh, where: str) -> Features:
   """Brings features to the place where they are kept.
 
   Args:
@@ -294,8 +272,7 @@ def _read(rows: Rows, index: int) -> np.ndarray:
   return row
 
 
-@functools.lru_cache(maxsize=8)
-def make_gather(mesh: Mesh) -> Callable[[Any, Any], jax.Array]:
+def _make_gather(mesh: Mesh) -> Callable[[Any, Any], jax.Array]:
   """Builds the function that takes rows out of a table on the devices.
 
   Args:
