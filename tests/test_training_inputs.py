@@ -7,11 +7,18 @@ import jax
 import numpy as np
 import pytest
 
-from inp_former_jax import experiment, protocols, sharding, train
-from inp_former_jax.data import transforms
+from inp_former_jax import (
+  experiment,
+  protocols,
+  sharding,
+  train,
+  training_inputs,
+)
+from inp_former_jax.data import mixing, training_examples, transforms
 from inp_former_jax.training import feature_cache, feature_places, train_step
 from inp_former_jax.training.progress import TrainingLog
 from tests.conftest import tiny_config
+from tests.data.layouts import layout_trees
 from tests.test_train import trained_arrays
 
 STEPS = 9  # of four in an epoch
@@ -119,6 +126,47 @@ def test_no_room_is_refused_with_the_figures(config, tmp_path, monkeypatch):
 def test_an_unknown_cache_is_refused(config, tmp_path):
   with pytest.raises(ValueError, match="config.cache is 'all'.*features"):
     train.train_and_evaluate(cut(config, tmp_path, "all"), tmp_path / "w")
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+  base = tmp_path_factory.mktemp("mixed")
+  parts = layout_trees.mvtec(base / "parts", ("bolt", "nut"))
+  visa = layout_trees.visa(base / "visa")
+  return mixing.read_sources([("mvtec", str(parts)), ("visa", str(visa))])
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "category", "dataset"])
+@pytest.mark.parametrize("shots", [0, 1])
+def test_features_of_a_mixture_come_in_the_order_of_its_images(
+  config, tmp_path, monkeypatch, mixed, sampling, shots
+):
+  class Numbers:
+    def example(self, number):
+      return {"index": np.int32(number)}
+
+  monkeypatch.setattr(
+    training_inputs, "_compute_features", lambda *unused: Numbers()
+  )
+  config.data.sampling, config.data.shots = sampling, shots
+  preprocessing = transforms.Preprocessing((32, 32), (28, 28))
+  runs = {
+    cache: training_inputs.training_inputs(
+      cut(config, tmp_path, cache), mixed, preprocessing, sharding.make_mesh()
+    )
+    for cache in ("off", "features")
+  }
+  runs["features"].prepare(None)
+  items, _ = training_examples.epoch(mixed.train, shots > 0, sampling)
+  for _ in range(12):
+    images = next(runs["off"].batches)
+    for i, number in enumerate(next(runs["features"].batches)["index"]):
+      record, way = items[number] if shots else (items[number], None)
+      expected = transforms.load_image(record.image, preprocessing)
+      np.testing.assert_array_equal(images["image"][i], expected)
+      assert not shots or images["augmentation"][i] == way
+  for inputs in runs.values():
+    inputs.close()
 
 
 def interrupted_after(step, config, workdir):

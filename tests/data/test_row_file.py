@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import pickle
+import time
 
 import ml_dtypes
 import numpy as np
@@ -131,3 +132,27 @@ def test_processes_fill_a_file_together(tmp_path):
     assert process.exitcode == 0
   for index in range(60):
     np.testing.assert_array_equal(rows.read(index), row(index))
+
+
+def fill_endlessly(rows):
+  while True:
+    for index in range(rows.count):
+      rows.write(index, row(index))
+
+
+def test_a_killed_process_leaves_whole_rows_or_none(tmp_path, warnings):
+  rows = open_rows(tmp_path / "a.rows", count=2000)
+  context = multiprocessing.get_context("spawn")
+  process = context.Process(target=fill_endlessly, args=(rows,))
+  process.start()
+  while not rows.has(20):
+    assert process.is_alive()
+    time.sleep(0.001)
+  process.kill()
+  process.join()
+  found = [rows.read(index) for index in range(2000)]
+  held = [index for index, values in enumerate(found) if values is not None]
+  assert held == list(range(len(held))) and 20 < len(held)
+  for index in held:
+    np.testing.assert_array_equal(found[index], row(index))
+  assert not warnings
