@@ -27,7 +27,8 @@ def get_config() -> ConfigDict:
   # What is kept of the training images, so that an epoch need not compute it
   # again: "off": nothing; "images": decoded, resized and cropped, from the
   # first epoch on; "features": what the encoder makes of them, computed before
-  # the first step, so that training runs only what is trained.
+  # the first step, so that training runs only what is trained. Changes the
+  # speed alone; docs/scaling.md has the sizes.
   config.cache = "off"
   # Folder of the caches; "": ~/.cache/inp_former_jax/training, where runs on
   # the same images share them. It may be deleted between runs.

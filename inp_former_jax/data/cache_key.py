@@ -81,16 +81,22 @@ def _files(records: Sequence[Record]) -> list[list[Any]]:
       folders[image.folder] = None
       found.append([image.folder, image.split, image.index, image.path])
     else:
-      status = os.stat(image)
-      path = os.path.abspath(image)
-      found.append([path, status.st_size, status.st_mtime_ns])
+      found.append(_local_file(image))
   for folder in folders:
     found += _stored_files(folder)
   return found
 
 
+def _local_file(path: str | os.PathLike) -> list[Any]:
+  status = os.stat(path)
+  return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+
+
 def _stored_files(folder: str) -> list[list[Any]]:
   """Lists the files of a TFDS data set, which may lie in a bucket."""
+  if os.path.isdir(folder):
+    names = sorted(os.listdir(folder))
+    return [_local_file(os.path.join(folder, name)) for name in names]
   from etils import epath
 
   files = sorted(epath.Path(folder).iterdir(), key=str)
