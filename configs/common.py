@@ -24,6 +24,16 @@ def get_config() -> ConfigDict:
   config.epochs = 200  # passes over the training images
   config.steps = 0  # training steps; if above 0, used instead of epochs
 
+  # What is kept of the training images, so that an epoch need not compute it
+  # again: "off": nothing; "images": decoded, resized and cropped, from the
+  # first epoch on; "features": what the encoder makes of them, computed before
+  # the first step, so that training runs only what is trained. Changes the
+  # speed alone; docs/scaling.md has the sizes.
+  config.cache = "off"
+  # Folder of the caches; "": ~/.cache/inp_former_jax/training, where runs on
+  # the same images share them. It may be deleted between runs.
+  config.cache_dir = ""
+
   config.model = ConfigDict()
   # dinov2reg_vit_{small,base,large}_14 (4 registers), dinov2_vit_..._14, or
   # demo_vit_tiny_14, which comes with the package.

@@ -25,6 +25,8 @@ _COMMON_FIELDS = {
 }
 # The same in training and evaluation of an INP-Former.
 TRAINING_FIELDS = _COMMON_FIELDS | {
+  "cache": "cache",
+  "cache_dir": "cache_dir",
   "categories": "data.categories",
   "crop": "data.crop",
   "crop_width": "data.crop_width",

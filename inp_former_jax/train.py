@@ -12,8 +12,8 @@ from inp_former_jax import (
   experiment,
   sharding,
   thresholds,
+  training_inputs,
 )
-from inp_former_jax.data import loader
 from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.field_names import naming_fields
@@ -55,21 +55,9 @@ def train_and_evaluate(
   dataset = experiment.read_dataset(config, workdir)
   announce(experiment.describe(dataset))
   experiment.log_shots(config, dataset, workdir)
-  augmented = config.data.shots > 0
-  ways = len(AUGMENTATIONS) if augmented else 1
+  ways = len(AUGMENTATIONS) if config.data.shots else 1
   total_steps = experiment.num_steps(config, ways * len(dataset.train))
-  batches = loader.training_batches(
-    dataset.train,
-    preprocessing,
-    batch_size=config.batch_size,
-    seed=config.seed,
-    augmented=augmented,
-    sampling=config.data.sampling,
-    num_workers=config.data.num_workers,
-    num_threads=config.data.num_threads,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-  )
+  inputs = training_inputs.training_inputs(config, dataset, preprocessing, mesh)
 
   # 2. Model, optimizer, and the two compiled functions.
   announce(f"Loading the encoder {config.model.encoder} ...")
@@ -109,8 +97,7 @@ def train_and_evaluate(
     return trainable, init_optimizer(trainable)
 
   def train_step(state, batch):
-    images, augmentation = batch["image"], batch.get("augmentation")
-    return compiled_step(state, model.frozen, images, augmentation)
+    return compiled_step(state, model.frozen, **inputs.arguments(batch))
 
   # 3. The start: the newest checkpoint of the workdir, which must belong to
   #    this config and this encoder; or else the parameters that
@@ -126,7 +113,7 @@ def train_and_evaluate(
     folder, identity, keep=keep, cleans_up=True
   ) as checkpointer:
     start, state = loop.start_or_resume(
-      checkpointer, batches, abstract, initialise, total_steps
+      checkpointer, inputs.batches, abstract, initialise, total_steps
     )
 
     if jax.process_index() == 0:
@@ -134,6 +121,8 @@ def train_and_evaluate(
     announce(loop.describe_start(start, total_steps))
 
     # 4. The loop.
+    if start < total_steps:
+      inputs.prepare(model)
     log = experiment.training_log(config, workdir, schedule, start, total_steps)
     with log:
 
@@ -143,7 +132,7 @@ def train_and_evaluate(
 
       hooks = loop.Hooks(
         log=log.step,
-        checkpoint=loop.saving(checkpointer, log, batches),
+        checkpoint=loop.saving(checkpointer, log, inputs.batches),
         evaluate=evaluate_now,
         checkpoint_every=config.checkpoint.every_steps,
         evaluate_every=config.evaluation.every_steps if dataset.test else 0,
@@ -151,12 +140,13 @@ def train_and_evaluate(
       state = loop.run(
         train_step,
         state,
-        batches,
+        inputs.batches,
         hooks,
         mesh,
         start=start,
         total_steps=total_steps,
       )
+    inputs.close()
 
   # 5. The result.
   answering = answering.at(total_steps, state[0])

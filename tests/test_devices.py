@@ -120,19 +120,24 @@ def assert_same(workdir, one_device, spread) -> None:
     assert read_metrics(workdir)[name] == pytest.approx(metrics[name], abs=1e-3)
 
 
-@pytest.mark.parametrize("data, fsdp", [(8, 1), (2, 4)])
+@pytest.mark.parametrize(
+  "data, fsdp, cache", [(8, 1, "off"), (2, 4, "off"), (2, 4, "features")]
+)
 def test_eight_devices_give_the_losses_of_one(
-  config, tmp_path, one_device, spread, data, fsdp
+  config, tmp_path, one_device, spread, data, fsdp, cache
 ):
   config.mesh.data, config.mesh.fsdp = data, fsdp
+  config.cache, config.cache_dir = cache, str(tmp_path / "cache")
   run = run_main(config, tmp_path, devices=8)
   assert run.returncode == 0, run.stderr
   assert_same(tmp_path, one_device, spread)
 
 
+@pytest.mark.parametrize("cache", ["off", "images", "features"])
 def test_two_processes_give_the_losses_of_one(
-  config, tmp_path, one_device, spread
+  config, tmp_path, one_device, spread, cache
 ):
+  config.cache, config.cache_dir = cache, str(tmp_path / "cache")
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]

@@ -36,7 +36,7 @@ JOBS = {
   f"{PACKAGE}.{name}"
   for name in (
     *("train", "evaluate", "protocols", "experiment", "distill"),
-    "thresholds",
+    *("thresholds", "training_inputs"),
     *("benchmarks", "benchmarks.memory", "benchmarks.models"),
     *("benchmarks.pictures", "benchmarks.speed"),
   )

@@ -7,21 +7,24 @@ processes or threads.
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
 
-from inp_former_jax.data import few_shot
 from inp_former_jax.data import sampling as sampling_orders
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.image_files import ImageFile
 from inp_former_jax.data.masks import load_mask
 from inp_former_jax.data.records import Record
+from inp_former_jax.data.training_examples import (
+  Example,
+  epoch,
+  training_example,
+)
 from inp_former_jax.data.transforms import Preprocessing, load_image
-
-Example = Mapping[str, np.ndarray | np.generic]  # Not stacked into a batch yet.
 
 
 def steps_per_epoch(num_records: int, batch_size: int) -> int:
@@ -41,6 +44,7 @@ def training_batches(
   num_threads: int = 16,
   process_index: int = 0,
   process_count: int = 1,
+  load: Callable[[ImageFile], np.ndarray] | None = None,
 ) -> "TrainingBatches":
   """Returns endless batches of images, in a new order for every epoch.
 
@@ -58,6 +62,8 @@ def training_batches(
     num_threads: The number of threads that decode if num_workers is 0.
     process_index: The index of this process among those that train together.
     process_count: The number of processes that train together.
+    load: A picklable function from the image file of a record to its pixels,
+      such as `image_cache.CachedImages`; `transforms.load_image` by default.
 
   Returns:
     An iterator over dict(image=(B', Hc, Wc, 3) uint8), with B' = B /
@@ -69,16 +75,11 @@ def training_batches(
     DataError: If there are fewer records than images in a batch.
     ValueError: If process_count does not divide B, or sampling is unknown.
   """
-  groups = sampling_orders.groups(records, sampling)
-  if augmented:
-    source = few_shot.augmented_pairs(records)
-    make_example = _augmented_example
-    groups = [few_shot.pair_indices(group) for group in groups]
-  else:
-    source, make_example = records, _training_example
+  source, groups = epoch(records, augmented, sampling)
+  load = load or functools.partial(load_image, preprocessing=preprocessing)
   return shuffled_batches(
     source,
-    functools.partial(make_example, preprocessing=preprocessing),
+    functools.partial(training_example, load=load),
     batch_size=batch_size,
     seed=seed,
     groups=groups,
@@ -123,7 +124,7 @@ def shuffled_batches(
     DataError: If there are fewer items than examples in a batch.
     ValueError: If process_count does not divide B.
   """
-  local_size = _local_batch_size(batch_size, process_count)
+  local_size = local_batch_size(batch_size, process_count)
   steps = steps_per_epoch(len(source), batch_size)
   if steps < 1:
     raise DataError(
@@ -161,7 +162,7 @@ class TrainingBatches(grain.DatasetIterator):
       num_threads: The number of threads that decode if num_workers is 0.
     """
     super().__init__()
-    self._open = lambda start: _batched(
+    self._open = lambda start: batched(
       examples[start * batch_size :], batch_size, num_workers, num_threads
     )
     self._batches = None
@@ -244,7 +245,7 @@ def evaluation_batches(
     DataError: If there are no records.
     ValueError: If process_count does not divide B.
   """
-  local_size = _local_batch_size(batch_size, process_count)
+  local_size = local_batch_size(batch_size, process_count)
   if not records:
     raise DataError(
       "There are no test images. Put some into <category>/test/good and "
@@ -260,10 +261,11 @@ def evaluation_batches(
     )
   )[process_index::process_count]
   num_workers = min(num_workers, num_batches)
-  return _batched(examples, local_size, num_workers, num_threads)
+  return batched(examples, local_size, num_workers, num_threads)
 
 
-def _local_batch_size(batch_size: int, process_count: int) -> int:
+def local_batch_size(batch_size: int, process_count: int) -> int:
+  """Returns the images of a global batch that each process yields."""
   if batch_size < 1 or batch_size % process_count:
     raise ValueError(
       f"The batch size is {batch_size}; expected a multiple of the number of "
@@ -272,13 +274,20 @@ def _local_batch_size(batch_size: int, process_count: int) -> int:
   return batch_size // process_count
 
 
-def _batched(
+def batched(
   examples: grain.MapDataset,
   batch_size: int,
   num_workers: int,
   num_threads: int,
 ) -> grain.DatasetIterator:
-  """Decodes and batches in the background, in the order of the examples."""
+  """Makes and batches examples in the background, in their order.
+
+  Args:
+    examples: The examples of this process.
+    batch_size: The number of examples in a batch of this process.
+    num_workers: The number of processes that make them; 0 for threads.
+    num_threads: The number of threads that make them if num_workers is 0.
+  """
   if num_workers == 0:
     options = grain.ReadOptions(num_threads, max(num_threads, 2 * batch_size))
     dataset = examples.to_iter_dataset(options).batch(batch_size)
@@ -300,20 +309,6 @@ def _let_grain_read_its_flags() -> None:
     for name in flags.FLAGS:
       if name.startswith("grain_"):
         flags.FLAGS[name].present = True
-
-
-def _training_example(record: Record, preprocessing: Preprocessing) -> Example:
-  return {"image": load_image(record.image, preprocessing)}
-
-
-def _augmented_example(
-  pair: tuple[Record, int], preprocessing: Preprocessing
-) -> Example:
-  record, augmentation = pair
-  return {
-    "image": load_image(record.image, preprocessing),
-    "augmentation": np.int32(augmentation),
-  }
 
 
 def _evaluation_example(

@@ -11,6 +11,8 @@ from inp_former_jax.data.records import Dataset
 # that resumes it, because they change neither the parameters nor the order of
 # the data.
 FREE_FIELDS = (
+  "cache",
+  "cache_dir",
   "calibration",  # the training images tell what is held out
   "checkpoint",
   "data.num_threads",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 
@@ -32,27 +33,32 @@ def make_train_step(
     normalise: Function from the images of a batch to the model's input.
 
   Returns:
-    A function (state, frozen, images, augmentation=None) -> (state, metrics).
-    The images are uint8 (B, H, W, 3); the augmentation, (B,) int32, holds
-    numbers for `augment.augment` (few-shot training). The metrics are scalars:
-    the loss, its parts, and the norm of the gradient before clipping.
+    A function (state, frozen, images=None, augmentation=None, groups=None) ->
+    (state, metrics). The images are uint8 (B, H, W, 3); the augmentation, (B,)
+    int32, holds numbers for `augment.augment` (few-shot training). The groups,
+    (B, 2, N, C), are what `make_encode` computes of the images; a batch holds
+    either images or groups. The metrics are scalars: the loss, its parts, and
+    the norm of the gradient before clipping.
   """
+  encode = make_encode(graphdef, normalise=normalise)
 
-  def loss_fn(trainable, frozen, images, augmentation):
-    images = normalise(images)
-    if augmentation is not None:
-      images = augment.augment(images, augmentation)
-    output = nnx.merge(graphdef, trainable, frozen)(images)
+  def loss_fn(trainable, frozen, groups):
+    model = nnx.merge(graphdef, trainable, frozen)
+    output = model.reconstruct((groups[:, 0], groups[:, 1]))
     with jax.named_scope("loss"):
       return losses.total_loss(
         output, gamma=gamma, coherence_weight=coherence_weight
       )
 
-  def train_step(state, frozen, images, augmentation=None):
+  def train_step(state, frozen, images=None, augmentation=None, groups=None):
     trainable, opt_state = state
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(
-      trainable, frozen, images, augmentation
-    )
+    if groups is None:
+      groups = encode(trainable, frozen, images, augmentation)
+    # Without the barrier, XLA would compile the rest together with the encoder,
+    # round otherwise than with groups from a cache, and training amplifies
+    # rounding.
+    groups = jax.lax.optimization_barrier(groups.astype(jnp.float32))
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(trainable, frozen, groups)
     with jax.named_scope("optimizer"):
       updates, opt_state = optimizer.update(grads, opt_state, trainable)
       metrics["gradient_norm"] = optax.global_norm(grads)
@@ -60,3 +66,30 @@ def make_train_step(
     return (trainable, opt_state), metrics
 
   return train_step
+
+
+def make_encode(
+  graphdef: nnx.GraphDef,
+  *,
+  normalise: Callable[[jax.Array], jax.Array] = transforms.normalise,
+) -> Callable[..., jax.Array]:
+  """Builds the part of the training step that no parameter influences.
+
+  Args:
+    graphdef: Graph definition of an `INPFormer`, from `inp_former.split`.
+    normalise: Function from the images of a batch to the model's input.
+
+  Returns:
+    A function (trainable, frozen, images, augmentation=None) -> the encoder
+    groups, (B, 2, N, C) float32. Of the trainable part only the structure is
+    used, so it may be abstract.
+  """
+
+  def encode(trainable, frozen, images, augmentation=None):
+    images = normalise(images)
+    if augmentation is not None:
+      images = augment.augment(images, augmentation)
+    model = nnx.merge(graphdef, trainable, frozen)
+    return jnp.stack(model.encode(images), axis=1)
+
+  return encode

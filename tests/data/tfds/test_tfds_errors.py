@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from inp_former_jax.data import loader, transforms
+from inp_former_jax.data.cache_key import cache_key
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import Dataset, Record
 from inp_former_jax.data.tfds import builder
@@ -51,12 +52,15 @@ def test_building_again_leaves_the_same_records_as_they_are(small):
 def test_a_data_set_built_anew_is_opened_anew(small):
   dataset, _, data_dir = small
   image = dataset.train[0].image
+  keys = []
   for colour in (1, 2):
     Image.new("L", (40, 40), colour).save(image)
     folder = build_tfds(*small).folder
     (record,) = read_tfds("small", data_dir).train
     assert record.image.open().read() == image.read_bytes()
+    keys.append(cache_key([record], PREPROCESSING))
     shutil.rmtree(folder)
+  assert keys[0] != keys[1]  # caches of the images are others too
 
 
 def test_another_data_set_of_that_name_is_not_overwritten(small):
