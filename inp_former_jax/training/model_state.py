@@ -126,7 +126,7 @@ def create(
     frozen = _initialiser(settings, mesh, _FROZEN)(seed)
   else:
     state = nnx.State({"encoder": weights.state})
-    state = _in_compute_dtype(state, DTYPES[settings.dtype])
+    state = in_compute_dtype(state, DTYPES[settings.dtype])
     shardings = sharding.parameter_shardings(mesh, state)
     frozen = pretrained.place(state, shardings)
   return ModelState(
@@ -203,16 +203,23 @@ def _initialiser(
   def initialise(seed: int) -> nnx.State:
     _, *parts = inp_former.split(settings.build(seed))
     if part == _FROZEN:
-      return _in_compute_dtype(parts[part], DTYPES[settings.dtype])
+      return in_compute_dtype(parts[part], DTYPES[settings.dtype])
     return parts[part]
 
   return jax.jit(initialise, static_argnums=0, out_shardings=shardings)
 
 
-def _in_compute_dtype(frozen: nnx.State, dtype: jnp.dtype) -> nnx.State:
+def in_compute_dtype(frozen: nnx.State, dtype: jnp.dtype) -> nnx.State:
   """Casts what the encoder would cast in every step, which is most of it.
 
   Layer norms and tokens stay float32, in which they are computed.
+
+  Args:
+    frozen: The state of the encoder.
+    dtype: The compute dtype.
+
+  Returns:
+    The state, with the same results.
   """
 
   def cast(path: tuple[Any, ...], value: jax.Array):
