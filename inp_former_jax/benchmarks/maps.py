@@ -32,8 +32,7 @@ class MapsRun:
     maps: Number of maps.
     size: Side of a map in pixels.
     seconds: Seconds to count the maps and to compute all metrics.
-    extra_bytes: The highest memory meanwhile, above that at the start of the
-      first run, when the metrics had been computed once.
+    extra_bytes: The highest memory meanwhile, above that before the first run.
     metrics: The metrics by name, as fractions in [0, 1].
   """
 
@@ -119,8 +118,8 @@ def measure(
   if not counts or min(counts) < 1:
     raise ValueError(f"`maps` is {list(counts)}; expected numbers above 0.")
   source = Source(size)
-  _run(source, _BATCH, max_fpr)  # imports, and the memory that stays
   before = memory.resident()
+  _run(source, _BATCH, max_fpr)  # what is slow only once
   runs = []
   for count in sorted(counts):
     with memory.Watch() as watch:
