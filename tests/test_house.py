@@ -59,6 +59,7 @@ TOP = {
   "sharding",
   "atomic",
   "command_line",
+  "compilation_cache",
   "config_files",
   "field_names",
 }
