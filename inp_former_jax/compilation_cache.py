@@ -31,9 +31,8 @@ def enable() -> pathlib.Path | None:
   """Makes JAX keep what it compiles from now on, in the user's cache folder.
 
   Nothing happens if the user has set JAX_COMPILATION_CACHE_DIR, which is JAX's
-  own setting, or has switched the cache off by INP_FORMER_JAX_COMPILATION_CACHE.
-  If the folder cannot be written, a warning is logged and everything is
-  compiled as without a cache.
+  own setting, or INP_FORMER_JAX_COMPILATION_CACHE=off. If the folder cannot be
+  written, a warning is logged and everything is compiled as without a cache.
 
   Returns:
     The folder; None if this function has not set one.

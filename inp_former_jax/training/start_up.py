@@ -1,4 +1,4 @@
-"""Measures what a run does before its first step is done: waiting, compiling."""
+"""Measures the time to the first step, and how much of it is compiling."""
 
 import collections
 import functools
