@@ -38,6 +38,7 @@ JOBS = {
     *("train", "evaluate", "protocols", "experiment", "distill"),
     *("thresholds", "training_inputs"),
     *("benchmarks", "benchmarks.memory", "benchmarks.models"),
+    *("benchmarks.data",),
     *("benchmarks.pictures", "benchmarks.speed"),
   )
 }
