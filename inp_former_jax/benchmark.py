@@ -34,6 +34,7 @@ from ml_collections import ConfigDict
 
 from inp_former_jax import command_line, training_inputs
 from inp_former_jax.benchmarks import (
+  data,
   epochs,
   growth,
   maps,
@@ -51,6 +52,7 @@ from inp_former_jax.inference.trained import TrainedModel
 TRAIN, DATA, METRICS = "train", "data", "metrics"
 WORKS = (*steps.WORKS, TRAIN, DATA, METRICS, *pictures.WORKS)
 _DEFAULT = (steps.PREDICT, steps.STEP)
+_STREAM_IMAGES, _DATA_IMAGES = 10_000, 32
 _OF_MODELS = (*steps.WORKS, *pictures.WORKS)
 
 
@@ -80,9 +82,15 @@ def _run(config: ConfigDict, words: Sequence[str]) -> None:
     if set(works) & set(steps.WORKS):
       found |= _speeds(config, measured, works)
     found |= _pictures(config, measured, works)
+    _save(found)
   for work, measure in _OTHERS.items():
     if work in works:
       found[work] = measure(config)
+      _save(found)
+
+
+def _save(found: dict[str, Any]) -> None:
+  """Writes what has been found so far, should a later work fail."""
   if _JSON.value:
     record.write(pathlib.Path(_JSON.value), found)
 
@@ -171,10 +179,11 @@ def _trace(works: Sequence[steps.Work]) -> None:
 def _pictures(
   config: ConfigDict, measured: list[TrainedModel], works: Sequence[str]
 ) -> dict[str, Any]:
+  images = _IMAGES.value or _STREAM_IMAGES
   runs = []
   for model in measured:
     if pictures.STREAM in works:
-      runs.append(pictures.stream(config, model, _IMAGES.value))
+      runs.append(pictures.stream(config, model, images))
     if pictures.TILE in works:
       width, height = _numbers("picture", _PICTURE.value, "x", 2)
       tile = _numbers("tile", _TILE.value, ",", 3)
@@ -199,9 +208,8 @@ def _train(config: ConfigDict) -> list[epochs.TrainRun]:
 
 
 def _data(config: ConfigDict) -> dict[str, Any]:
-  from inp_former_jax.benchmarks import data
-
-  found = data.measure(config, _ROUNDS.value, _SECONDS.value, _IMAGES.value)
+  images = _IMAGES.value or _DATA_IMAGES
+  found = data.measure(config, _ROUNDS.value, _SECONDS.value, images)
   print(data.format_table(found))
   return found
 
@@ -279,7 +287,11 @@ if __name__ == "__main__":
     "maps", ["100", "1000", "3800", "10000"], "metrics: numbers of maps."
   )
   _IMAGES = flags.DEFINE_integer(
-    "images", 10_000, "stream, data: number of images.", pictures.PARTS
+    "images",
+    None,
+    f"Number of images; stream: {_STREAM_IMAGES:,} by default, data: "
+    f"{_DATA_IMAGES} of each kind.",
+    1,
   )
   _PICTURE = flags.DEFINE_string(
     "picture", "4000x3000", "tile: width and height of the picture in pixels."

@@ -97,11 +97,11 @@ def measure(
   unknown = sorted(set(caches) - set(training_inputs.CACHES))
   if unknown or not caches:
     raise ValueError(
-      f"`caches` is {','.join(caches)!r}; expected some of "
+      f"--caches is {','.join(caches)!r}; expected some of "
       f"{', '.join(training_inputs.CACHES)}."
     )
   if num_epochs < 2:
-    raise ValueError(f"`epochs` is {num_epochs}; expected 2 or more.")
+    raise ValueError(f"--epochs is {num_epochs}; expected 2 or more.")
   mesh = sharding.make_mesh(**config.mesh)
   sharding.check_batch_size(mesh, config.batch_size)
   model = model_state.create(

@@ -116,7 +116,7 @@ def measure(
     ValueError: If a number of maps is below 1.
   """
   if not counts or min(counts) < 1:
-    raise ValueError(f"`maps` is {list(counts)}; expected numbers above 0.")
+    raise ValueError(f"--maps is {list(counts)}; expected numbers above 0.")
   source = Source(size)
   before = memory.resident()
   _run(source, _BATCH, max_fpr)  # what is slow only once

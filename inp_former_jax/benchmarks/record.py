@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import json
-import os
 import pathlib
 import platform
 from typing import Any
@@ -13,6 +12,7 @@ import jaxlib.version
 
 import inp_former_jax
 from inp_former_jax.atomic import replacing
+from inp_former_jax.data.worker_processes import usable_cores
 
 
 def machine() -> dict[str, Any]:
@@ -24,20 +24,13 @@ def machine() -> dict[str, Any]:
     "platform": device.platform,
     "num_devices": jax.device_count(),
     "processor": processor(),
-    "cores": cores(),
+    "cores": usable_cores(),
     "system": platform.platform(),
     "python": platform.python_version(),
     "jax": jax.__version__,
     "jaxlib": jaxlib.version.__version__,
     "inp_former_jax": inp_former_jax.__version__,
   }
-
-
-def cores() -> int:
-  """Returns the number of cores that this process may use."""
-  if hasattr(os, "sched_getaffinity"):  # not on a Mac, nor on Windows
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
 
 
 def processor() -> str:

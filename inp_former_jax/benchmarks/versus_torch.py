@@ -16,8 +16,8 @@ import jax
 from flax import nnx
 
 from inp_former_jax import sharding
-from inp_former_jax.benchmarks import record
 from inp_former_jax.benchmarks.rounds import Spread
+from inp_former_jax.data.worker_processes import usable_cores
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.models import placement
 from inp_former_jax.models.vit import LAYER_NORM_EPS
@@ -135,7 +135,7 @@ def _theirs(
       "--versus=torch: JAX has a GPU, but this PyTorch has none; install one "
       "built for CUDA, or set JAX_PLATFORMS=cpu."
     )
-  torch.set_num_threads(record.cores())
+  torch.set_num_threads(usable_cores())
   variant = model.settings.spec.variant
   dtype = getattr(torch, model.settings.dtype)
   stack = _stack(
