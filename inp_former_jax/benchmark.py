@@ -155,7 +155,8 @@ def _speeds(
     others=others,
     after=_trace if _PROFILE.value else None,
   )
-  print(speed_table.format_table(speeds))
+  if not grows:
+    print(speed_table.format_table(speeds))
   found: dict[str, Any] = {"rates": speeds.rates, "speeds": speeds.speeds}
   found["too_large"] = speeds.too_large
   if others:

@@ -114,6 +114,7 @@ def test_the_record_holds_what_was_measured_and_on_which_machine(tmp_path):
   assert len(content["growth"]) == 1 and len(content["rates"]) == 2
   assert content["metrics"]["runs"][0]["maps"] == 20
   assert "of floor" in run.stdout and "growth" in run.stdout
+  assert "over the images of a batch" in run.stdout
   assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
 

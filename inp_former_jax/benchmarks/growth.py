@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from inp_former_jax.benchmarks.speed import Point, Speed, Speeds
+from inp_former_jax.benchmarks.speed_table import format_rates
 
 STRAIGHT = 0.1  # largest deviation from a straight line, as a share of the time
 _FEWEST = 3  # points; any two lie on a line
@@ -44,7 +45,7 @@ class Line:
     """Describes the line and what it says, in a line."""
     verdict = "a straight line" if self.is_straight else "NOT a straight line"
     return (
-      f"{self.what}: {self.start:.3g} s + {self.slope:.3g} s for each "
+      f"{self.what}: {self.start:.3g} s {self.slope:+.3g} s for each "
       f"{self.unit}; largest deviation {self.deviation:.0%}: {verdict}"
     )
 
@@ -141,6 +142,7 @@ def format_table(found: Speeds, fitted: Sequence[Line]) -> str:
     fitted: The lines.
   """
   table = [
+    format_rates(found.rates),
     "growth: milliseconds and GFLOP an image, memory in MB of 10^6 bytes",
     f"{'encoder':<24}{'work':<9}{'batch':>5}{'pixels':>9}{'ms':>9}"
     f"{'GFLOP':>8}{'temp.':>8}{'host':>8}{'of floor':>9}",
@@ -155,6 +157,7 @@ def format_table(found: Speeds, fitted: Sequence[Line]) -> str:
       f"{'-' if temporary is None else f'{temporary / 1e6:.0f}':>8}"
       f"{speed.host_bytes / 1e6:>8.0f}{speed.fraction.median:>9.3f}"
     )
+  table += found.too_large
   if not fitted:
     fewest = f"No line is fitted to fewer than {_FEWEST} sizes."
     return "\n".join([*table, fewest])

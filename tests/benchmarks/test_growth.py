@@ -68,7 +68,7 @@ def test_lines_follow_the_batch_and_the_operations():
   assert over_work.unit == "GFLOP"
   table = growth.format_table(found, [over_images, over_work])
   assert table.count("a straight line") == 2
-  row = table.splitlines()[2].split()
+  row = table.splitlines()[3].split()
   assert row == ["vit", "predict", "1", "56x56", "1100.0", "1.00", "-"] + [
     *("2", "0.500")
   ]
