@@ -23,6 +23,7 @@ from inp_former_jax.data.cache_key import cache_key, cache_path
 from inp_former_jax.data.records import Record
 from inp_former_jax.data.row_file import RowFile
 from inp_former_jax.data.transforms import Preprocessing
+from inp_former_jax.models import placement
 from inp_former_jax.training import feature_places as places
 from inp_former_jax.training.feature_places import Features, HostRows, Rows
 from inp_former_jax.training.model_state import DTYPES, ModelState
@@ -177,7 +178,7 @@ def _compute(
   # With several processes, each needs rows that others have computed.
   several = jax.process_count() > 1
   compiled = jax.jit(
-    encode_features,
+    placement.on_mesh(mesh)(encode_features),
     out_shardings=sharding.replicated(mesh) if several else batched,
   )
   # The encoder always gets whole batches, as in the training step: with other

@@ -8,6 +8,8 @@ import optax
 from flax import nnx
 
 from inp_former_jax.data import augment, transforms
+from inp_former_jax.models.blocks import at_least_float32
+from inp_former_jax.models.inp_former import INPFormer
 from inp_former_jax.training import losses
 
 State = tuple[nnx.State, optax.OptState]  # trainable part, optimizer's state
@@ -40,11 +42,10 @@ def make_train_step(
     either images or groups. The metrics are scalars: the loss, its parts, and
     the norm of the gradient before clipping.
   """
-  encode = make_encode(graphdef, normalise=normalise)
 
   def loss_fn(trainable, frozen, groups):
     model = nnx.merge(graphdef, trainable, frozen)
-    output = model.reconstruct((groups[:, 0], groups[:, 1]))
+    output = model.reconstruct(groups)
     with jax.named_scope("loss"):
       return losses.total_loss(
         output, gamma=gamma, coherence_weight=coherence_weight
@@ -52,12 +53,18 @@ def make_train_step(
 
   def train_step(state, frozen, images=None, augmentation=None, groups=None):
     trainable, opt_state = state
-    if groups is None:
-      groups = encode(trainable, frozen, images, augmentation)
+    if groups is not None:
+      groups = (groups[:, 0], groups[:, 1])
+    else:
+      assert images is not None  # a batch holds either
+      model = nnx.merge(graphdef, trainable, frozen)
+      groups = _encode(model, normalise(images), augmentation)
     # Without the barrier, XLA would compile the rest together with the encoder,
     # round otherwise than with groups from a cache, and training amplifies
     # rounding.
-    groups = jax.lax.optimization_barrier(groups.astype(jnp.float32))
+    groups = jax.lax.optimization_barrier(
+      tuple(at_least_float32(group) for group in groups)
+    )
     grads, metrics = jax.grad(loss_fn, has_aux=True)(trainable, frozen, groups)
     with jax.named_scope("optimizer"):
       updates, opt_state = optimizer.update(grads, opt_state, trainable)
@@ -86,10 +93,17 @@ def make_encode(
   """
 
   def encode(trainable, frozen, images, augmentation=None):
-    images = normalise(images)
-    if augmentation is not None:
-      images = augment.augment(images, augmentation)
     model = nnx.merge(graphdef, trainable, frozen)
-    return jnp.stack(model.encode(images), axis=1)
+    groups = _encode(model, normalise(images), augmentation)
+    return jnp.stack(groups, axis=1)
 
   return encode
+
+
+def _encode(
+  model: INPFormer, images: jax.Array, augmentation: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+  """Computes the groups of normalised images, which it augments first."""
+  if augmentation is not None:
+    images = augment.augment(images, augmentation)
+  return model.encode(images)

@@ -1,5 +1,9 @@
 """Softmax attention: all forms compute the same, on every kind of device."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,6 +103,7 @@ def test_a_mesh_and_exports_decide_the_platform():
 def test_every_device_computes_its_own_images(form):
   """Neither a loop nor a kernel makes the devices exchange images."""
   mesh = sharding.make_mesh()
+  assert mesh.size == int(os.environ.get("DEVICES_EXPECTED", mesh.size))
   qkv = jax.device_put(
     random_qkv(2 * mesh.size, 9, 128), sharding.batch_sharding(mesh)
   )
@@ -116,3 +121,12 @@ def test_every_device_computes_its_own_images(form):
     assert collective not in text
   assert out.sharding.is_equivalent_to(qkv.sharding, 3)
   np.testing.assert_allclose(out, by_hand(qkv, 4), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_so_do_eight_devices():
+  test = f"{__file__}::{test_every_device_computes_its_own_images.__name__}"
+  eight = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "DEVICES_EXPECTED": "8"}
+  subprocess.run(
+    [sys.executable, "-m", "pytest", "-q", test], env=eight, check=True
+  )
