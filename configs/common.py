@@ -45,6 +45,9 @@ def get_config() -> ConfigDict:
   config.model.num_prototypes = 6  # INPs per image (Fig. 6)
   config.model.use_inps = True  # False: plain self-attention decoder (Table 5)
   config.model.dtype = "bfloat16"  # compute dtype; parameters are float32
+  # The fastest form for the devices; or xla, by_head (CPU), cudnn (NVIDIA), or
+  # pallas (TPU).
+  config.model.attention = "auto"
 
   config.loss = ConfigDict()
   config.loss.coherence_weight = 0.2  # lambda; 0: no coherence loss (Table 5)

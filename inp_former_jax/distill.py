@@ -53,7 +53,7 @@ from inp_former_jax.field_names import (
   TEACHER_FIELDS,
   naming_fields,
 )
-from inp_former_jax.models import vit
+from inp_former_jax.models import placement, vit
 from inp_former_jax.training import checkpoint, loop
 from inp_former_jax.training.model_state import DTYPES
 from inp_former_jax.training.progress import announce
@@ -114,8 +114,9 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
   abstract = (abstract, jax.eval_shape(optimizer.init, abstract))
   shardings = sharding.parameter_shardings(mesh, abstract)
   init_optimizer = jax.jit(optimizer.init, out_shardings=shardings[1])
+  distill_step = make_distill_step(graphdef, optimizer, *statistics)
   compiled_step = jax.jit(
-    make_distill_step(graphdef, optimizer, *statistics),
+    placement.on_mesh(mesh)(distill_step),
     donate_argnums=0,
     out_shardings=(shardings, sharding.replicated(mesh)),
   )

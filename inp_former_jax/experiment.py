@@ -198,6 +198,7 @@ def model_settings(config: ConfigDict) -> ModelSettings:
     num_prototypes=model.num_prototypes,
     use_inps=model.use_inps,
     dtype=model.dtype,
+    attention=model.attention,
   )
 
 

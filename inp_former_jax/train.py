@@ -18,6 +18,7 @@ from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
+from inp_former_jax.models import placement
 from inp_former_jax.training import checkpoint, loop
 from inp_former_jax.training.progress import announce
 from inp_former_jax.training.start_up import StartUp
@@ -73,8 +74,9 @@ def train_and_evaluate(
   shardings = sharding.parameter_shardings(mesh, abstract)
   abstract = sharding.abstract(abstract, shardings)
   init_optimizer = jax.jit(optimizer.init, out_shardings=shardings[1])
+  train_step = make_train_step(model.graphdef, optimizer, **config.loss)
   compiled_step = jax.jit(
-    make_train_step(model.graphdef, optimizer, **config.loss),
+    placement.on_mesh(mesh)(train_step),
     donate_argnums=0,
     out_shardings=(shardings, sharding.replicated(mesh)),
   )

@@ -12,6 +12,7 @@ from inp_former_jax.data import transforms
 from inp_former_jax.distillation.student import standardise
 from inp_former_jax.distillation.targets import CachedTargets
 from inp_former_jax.distillation.views import SOURCES, Views
+from inp_former_jax.models import placement
 
 R2 = dict[str, dict[str, float]]  # by source of the views or "all", then group
 
@@ -77,6 +78,7 @@ def make_evaluation(
   batch_sharding = sharding.batch_sharding(mesh)
 
   @jax.jit
+  @placement.on_mesh(mesh)
   def predict(trainable, images):
     return nnx.merge(graphdef, trainable)(transforms.normalise(images))
 

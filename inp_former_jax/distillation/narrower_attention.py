@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inp_former_jax.models import vit
+from inp_former_jax.models.attention import softmax_attention
 
 
 def attention_moments(first_patch: int, block: vit.EncoderBlock, x: jax.Array):
@@ -25,9 +26,10 @@ def attention_moments(first_patch: int, block: vit.EncoderBlock, x: jax.Array):
   """
   attention = block.attn
   qkv = attention.qkv(block.norm1(x))
+  given = softmax_attention(qkv, attention.num_heads)
   qkv = qkv.reshape(*x.shape[:2], 3, attention.num_heads, -1)
   q, k, v = (qkv[:, :, i] for i in range(3))
-  given = jax.nn.dot_product_attention(q, k, v)
+  given = given.reshape(q.shape)
   q, k, v, given = (
     jnp.concatenate([a[:, :1], a[:, first_patch:]], axis=1)
     for a in (q, k, v, given)

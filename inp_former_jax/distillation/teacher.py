@@ -16,7 +16,7 @@ from inp_former_jax.data import transforms
 from inp_former_jax.distillation.student import encoder_groups
 from inp_former_jax.distillation.targets import CachedTargets, compute_targets
 from inp_former_jax.distillation.views import Views
-from inp_former_jax.models import vit
+from inp_former_jax.models import placement, vit
 from inp_former_jax.training import checkpoint
 from inp_former_jax.weights import pretrained
 
@@ -118,6 +118,7 @@ def _make_ask(
   batch_sharding = sharding.batch_sharding(mesh)
 
   @jax.jit
+  @placement.on_mesh(mesh)
   def answer(state, images):
     return encoder_groups(
       nnx.merge(graphdef, state), transforms.normalise(images)

@@ -18,6 +18,7 @@ from inp_former_jax.exporting import answers
 from inp_former_jax.exporting.errors import require
 from inp_former_jax.inference.decision import Thresholds
 from inp_former_jax.inference.trained import TrainedModel
+from inp_former_jax.models import placement
 
 MODEL, PARAMETERS = "model.stablehlo", "parameters.npz"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -49,7 +50,8 @@ def write(
     arguments.append(_shapes(threshold_arrays(thresholds)))
   images = jax.ShapeDtypeStruct((batch, *crop, 3), jnp.uint8)
   function = jax.jit(answers.answer_function(model))
-  exported = export.export(function, platforms=PLATFORMS)(*arguments, images)
+  with placement.on_any_device():
+    exported = export.export(function, platforms=PLATFORMS)(*arguments, images)
   (folder / MODEL).write_bytes(exported.serialize())
   # No parameter is called like an argument of savez.
   # pyrefly: ignore[bad-argument-type]

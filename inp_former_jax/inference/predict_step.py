@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from inp_former_jax.data import transforms
 from inp_former_jax.inference import scoring
+from inp_former_jax.models import placement
 from inp_former_jax.sharding import batch_sharding
 
 
@@ -62,6 +63,7 @@ def make_predict_step(
     top_fraction=top_fraction,
     zero_shot=zero_shot,
   )
+  predict_step = placement.on_mesh(mesh)(predict_step)
   return jax.jit(predict_step, out_shardings=batch_sharding(mesh))
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from inp_former_jax.models import vit
+from inp_former_jax.models import layers
 
 LAYER_NORM_EPS = 1e-8  # of the trainable part; the encoder's is 1e-6
 trunc_normal = nnx.initializers.truncated_normal(0.01, lower=-3.0, upper=3.0)
@@ -32,7 +32,7 @@ class CrossAttention(nnx.Module):
 
   def __init__(self, width: int, num_heads: int, *, dtype, rngs: nnx.Rngs):
     linear = functools.partial(
-      vit.linear_layer, dtype=dtype, rngs=rngs, kernel_init=trunc_normal
+      layers.linear_layer, dtype=dtype, rngs=rngs, kernel_init=trunc_normal
     )
     self.num_heads = num_heads
     self.q = linear(width, width)
@@ -100,11 +100,13 @@ class _Block(nnx.Module):
 
   def __init__(self, width: int, *, dtype, rngs: nnx.Rngs):
     norm = functools.partial(
-      vit.LayerNorm, width, epsilon=LAYER_NORM_EPS, dtype=dtype, rngs=rngs
+      layers.LayerNorm, width, epsilon=LAYER_NORM_EPS, dtype=dtype, rngs=rngs
     )
     self.norm1 = norm()
     self.norm2 = norm()
-    self.mlp = vit.Mlp(width, dtype=dtype, rngs=rngs, kernel_init=trunc_normal)
+    self.mlp = layers.Mlp(
+      width, dtype=dtype, rngs=rngs, kernel_init=trunc_normal
+    )
 
 
 class ExtractorBlock(_Block):
@@ -144,10 +146,17 @@ class GuidedBlock(_Block):
 class SelfAttentionBlock(_Block):
   """A plain transformer block, for the decoder of the model without INPs."""
 
-  def __init__(self, width: int, num_heads: int, *, dtype, rngs: nnx.Rngs):
+  def __init__(
+    self, width: int, num_heads: int, *, attention: str, dtype, rngs: nnx.Rngs
+  ):
     super().__init__(width, dtype=dtype, rngs=rngs)
-    self.attn = vit.SelfAttention(
-      width, num_heads, dtype=dtype, rngs=rngs, kernel_init=trunc_normal
+    self.attn = layers.SelfAttention(
+      width,
+      num_heads,
+      attention=attention,
+      dtype=dtype,
+      rngs=rngs,
+      kernel_init=trunc_normal,
     )
 
   def __call__(self, x: jax.Array) -> jax.Array:

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from inp_former_jax.models import vit
+from inp_former_jax.models import layers, vit
+from inp_former_jax.models.attention import AUTO
 from inp_former_jax.models.blocks import (
   ExtractorBlock,
   GuidedBlock,
@@ -25,7 +26,7 @@ from inp_former_jax.models.blocks import (
   at_least_float32,
   trunc_normal,
 )
-from inp_former_jax.models.similarity import cosine_similarity
+from inp_former_jax.models.similarity import unit_vectors
 
 NUM_PROTOTYPES = 6  # INPs per image, as in the paper
 
@@ -80,6 +81,7 @@ class INPFormer(nnx.Module):
     *,
     num_prototypes: int = NUM_PROTOTYPES,
     use_inps: bool = True,
+    attention: str = AUTO,
     dtype: jax.typing.DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
@@ -91,20 +93,27 @@ class INPFormer(nnx.Module):
       num_prototypes: Number of INPs M.
       use_inps: Whether the model has INPs. False gives the paper's ablation: a
         decoder of plain self-attention blocks, and no extractor.
+      attention: How self-attention is computed, see `softmax_attention`.
       dtype: Compute dtype; parameters are float32.
       rngs: Source of the initial values.
     """
     width, heads = variant.width, variant.num_heads
     options = {"dtype": dtype, "rngs": rngs}
-    self.encoder = vit.VisionTransformer(variant, num_registers, **options)
-    self.bottleneck = vit.Mlp(width, kernel_init=trunc_normal, **options)
+    self.encoder = vit.VisionTransformer(
+      variant, num_registers, attention=attention, **options
+    )
+    self.bottleneck = layers.Mlp(width, kernel_init=trunc_normal, **options)
     if use_inps:
       tokens = jax.random.normal(rngs.params(), (1, num_prototypes, width))
       self.prototypes = nnx.Param(tokens)
       self.extractor = ExtractorBlock(width, heads, **options)
     else:
       self.prototypes = self.extractor = None
-    block = GuidedBlock if use_inps else SelfAttentionBlock
+    block = (
+      GuidedBlock
+      if use_inps
+      else functools.partial(SelfAttentionBlock, attention=attention)
+    )
     depth = len(variant.target_blocks)
     self.decoder = nnx.List(
       block(width, heads, **options) for _ in range(depth)
@@ -224,7 +233,12 @@ def inp_distance(fused: jax.Array, inps: jax.Array) -> jax.Array:
   Returns:
     The distances D, (B, N), in [0, 2].
   """
-  similarity = cosine_similarity(fused[:, :, None], inps[:, None])
+  similarity = jnp.einsum(
+    "bnc,bmc->bnm",
+    unit_vectors(fused),
+    unit_vectors(inps),
+    precision=jax.lax.Precision.HIGHEST,
+  )
   return jnp.min(1.0 - similarity, axis=-1)
 
 

@@ -17,9 +17,17 @@ def cosine_similarity(a: jax.Array, b: jax.Array) -> jax.Array:
   Returns:
     The similarities (...), in [-1, 1].
   """
-  return jnp.sum(_unit(a) * _unit(b), axis=-1)
+  return jnp.sum(unit_vectors(a) * unit_vectors(b), axis=-1)
 
 
-def _unit(x: jax.Array) -> jax.Array:
+def unit_vectors(x: jax.Array) -> jax.Array:
+  """Divides vectors by their norms.
+
+  Args:
+    x: Vectors (..., C).
+
+  Returns:
+    x / max(|x|, 1e-8), (..., C).
+  """
   square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
   return x * jax.lax.rsqrt(jnp.maximum(square, 1e-16))

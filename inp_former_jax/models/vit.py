@@ -13,6 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from inp_former_jax.models.attention import AUTO
+from inp_former_jax.models.layers import (
+  LayerNorm,
+  Mlp,
+  SelfAttention,
+  linear_layer,
+)
+
 LAYER_NORM_EPS = 1e-6
 
 AnyArray = jax.Array | np.ndarray  # on a device or on the host
@@ -108,95 +116,23 @@ def resize_position_table(
   return resized.reshape(1, height * width, -1)
 
 
-class LayerNorm(nnx.LayerNorm):
-  """Layer norm with two-pass float32 statistics, as PyTorch computes it."""
-
-  def __init__(self, width: int, *, epsilon: float, dtype, rngs: nnx.Rngs):
-    super().__init__(
-      width, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs
-    )
-
-
-class Mlp(nnx.Module):
-  """Two-layer perceptron, C -> ratio * C -> C, with the exact (erf) GELU."""
-
-  def __init__(
-    self, width: int, *, dtype, rngs: nnx.Rngs, kernel_init=None, ratio: int = 4
-  ):
-    linear = functools.partial(linear_layer, dtype=dtype, rngs=rngs)
-    self.fc1 = linear(width, ratio * width, kernel_init=kernel_init)
-    self.fc2 = linear(ratio * width, width, kernel_init=kernel_init)
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Applies both layers to x (..., C); gives (..., C)."""
-    return self.fc2(self.hidden(x))
-
-  def hidden(self, x: jax.Array) -> jax.Array:
-    """Computes the hidden neurons of x (..., C): (..., ratio * C)."""
-    return jax.nn.gelu(self.fc1(x), approximate=False)
-
-
-def linear_layer(
-  inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs, kernel_init=None
-) -> nnx.Linear:
-  """Builds a linear layer with float32 parameters that computes in `dtype`.
-
-  Args:
-    inputs: Number of input channels.
-    outputs: Number of output channels.
-    dtype: Compute dtype.
-    rngs: Source of the initial values.
-    kernel_init: Initialiser of the kernel; by default a truncated normal
-      distribution with a standard deviation of 0.02. The bias starts at 0.
-
-  Returns:
-    The layer.
-  """
-  kernel_init = kernel_init or nnx.initializers.truncated_normal(0.02)
-  return nnx.Linear(
-    inputs, outputs, dtype=dtype, kernel_init=kernel_init, rngs=rngs
-  )
-
-
-class SelfAttention(nnx.Module):
-  """Softmax attention over all tokens, scaled by head_dim^-0.5."""
-
-  def __init__(
-    self, width: int, num_heads: int, *, dtype, rngs, kernel_init=None
-  ):
-    linear = functools.partial(
-      linear_layer, dtype=dtype, rngs=rngs, kernel_init=kernel_init
-    )
-    self.num_heads = num_heads
-    self.qkv = linear(width, 3 * width)
-    self.proj = linear(width, width)
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Attends among tokens x (B, N, C); gives (B, N, C)."""
-    return self.proj(self.mix(x))
-
-  def mix(self, x: jax.Array) -> jax.Array:
-    """Computes the heads' outputs before the projection: (B, N, C)."""
-    batch, tokens, width = x.shape
-    qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, -1)
-    q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-    out = jax.nn.dot_product_attention(q, k, v)
-    return out.reshape(batch, tokens, width)
-
-
 class EncoderBlock(nnx.Module):
   """Transformer block with LayerScale g1 and g2.
 
   x = x + g1 * attn(LN(x)), then x = x + g2 * mlp(LN(x)).
   """
 
-  def __init__(self, variant: Variant, *, dtype, rngs: nnx.Rngs):
+  def __init__(
+    self, variant: Variant, *, attention: str, dtype, rngs: nnx.Rngs
+  ):
     width = variant.width
     norm = functools.partial(
       LayerNorm, width, epsilon=LAYER_NORM_EPS, dtype=dtype, rngs=rngs
     )
     self.norm1 = norm()
-    self.attn = SelfAttention(width, variant.num_heads, dtype=dtype, rngs=rngs)
+    self.attn = SelfAttention(
+      width, variant.num_heads, attention=attention, dtype=dtype, rngs=rngs
+    )
     self.ls1 = nnx.Param(jnp.ones(width))
     self.norm2 = norm()
     self.mlp = Mlp(width, dtype=dtype, rngs=rngs)
@@ -224,6 +160,7 @@ class VisionTransformer(nnx.Module):
     num_registers: int = 0,
     *,
     num_blocks: int | None = None,
+    attention: str = AUTO,
     dtype: jax.typing.DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
@@ -234,6 +171,7 @@ class VisionTransformer(nnx.Module):
       num_registers: Number of register tokens.
       num_blocks: Number of blocks to build; by default up to the last target
         block, because later blocks have no influence.
+      attention: How its attention is computed, see `softmax_attention`.
       dtype: Compute dtype.
       rngs: Source of the initial values.
     """
@@ -256,7 +194,8 @@ class VisionTransformer(nnx.Module):
       else None
     )
     self.blocks = nnx.List(
-      EncoderBlock(variant, dtype=dtype, rngs=rngs) for _ in range(num_blocks)
+      EncoderBlock(variant, attention=attention, dtype=dtype, rngs=rngs)
+      for _ in range(num_blocks)
     )
 
   def embed(self, images: AnyArray) -> jax.Array:

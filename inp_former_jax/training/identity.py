@@ -25,6 +25,7 @@ FREE_FIELDS = (
   "evaluation",
   "log",
   "mesh",
+  "model.attention",
   "model.encoder_weights",
 )
 # Fields that must agree for a checkpoint to be evaluated.

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 
 from inp_former_jax import sharding
 from inp_former_jax.models import inp_former
+from inp_former_jax.models.attention import AUTO, check_implementation
 from inp_former_jax.weights import pretrained
 from inp_former_jax.weights.encoders import EncoderSpec, get_encoder
 
@@ -28,13 +30,17 @@ class ModelSettings:
     encoder: The encoder's name, a key of `encoders.ENCODERS`.
     num_prototypes: Number of INPs.
     use_inps: Whether the model has INPs; False gives the paper's ablation.
-    dtype: Compute dtype, a key of DTYPES; parameters are float32.
+    dtype: Compute dtype, a key of DTYPES. The frozen encoder is held in it;
+      all other parameters are float32.
+    attention: How self-attention is computed, see `softmax_attention`; it
+      changes only the speed.
   """
 
   encoder: str
   num_prototypes: int = inp_former.NUM_PROTOTYPES
   use_inps: bool = True
   dtype: str = "float32"
+  attention: str = AUTO
 
   @property
   def spec(self) -> EncoderSpec:
@@ -51,8 +57,9 @@ class ModelSettings:
       The model.
 
     Raises:
-      ValueError: If the encoder or the dtype is unknown.
+      ValueError: If the encoder, the dtype or the attention is unknown.
     """
+    check_implementation(self.attention)
     if self.dtype not in DTYPES:
       raise ValueError(
         f"`dtype` is {self.dtype!r}; expected one of {', '.join(DTYPES)}."
@@ -62,6 +69,7 @@ class ModelSettings:
       self.spec.num_registers,
       num_prototypes=self.num_prototypes,
       use_inps=self.use_inps,
+      attention=self.attention,
       dtype=DTYPES[self.dtype],
       rngs=nnx.Rngs(seed),
     )
@@ -78,7 +86,7 @@ class ModelState:
       (prototypes, extractor, bottleneck and decoder).
     initial_trainable: Function that computes the initial values of the
       trainable part on the mesh.
-    frozen: State of the encoder, on the mesh.
+    frozen: State of the encoder, on the mesh, in the compute dtype.
     encoder_sha256: Checksum of the encoder's file, or "random".
   """
 
@@ -118,6 +126,7 @@ def create(
     frozen = _initialiser(settings, mesh, _FROZEN)(seed)
   else:
     state = nnx.State({"encoder": weights.state})
+    state = _in_compute_dtype(state, DTYPES[settings.dtype])
     shardings = sharding.parameter_shardings(mesh, state)
     frozen = pretrained.place(state, shardings)
   return ModelState(
@@ -153,7 +162,8 @@ def create_model(
       `load_encoder`.
     num_prototypes: The number of INPs.
     use_inps: Whether the model has INPs; False is the paper's ablation.
-    dtype: The compute dtype, "float32" or "bfloat16". Parameters are float32.
+    dtype: The compute dtype, "float32" or "bfloat16". The frozen encoder is
+      held in it; all other parameters are float32.
     seed: Seed of the initial values of everything but the encoder.
     mesh: The devices that the model is placed on; by default the first one
       alone.
@@ -192,9 +202,28 @@ def _initialiser(
   # Inside jit, what is not returned is never computed.
   def initialise(seed: int) -> nnx.State:
     _, *parts = inp_former.split(settings.build(seed))
+    if part == _FROZEN:
+      return _in_compute_dtype(parts[part], DTYPES[settings.dtype])
     return parts[part]
 
   return jax.jit(initialise, static_argnums=0, out_shardings=shardings)
+
+
+def _in_compute_dtype(frozen: nnx.State, dtype: jnp.dtype) -> nnx.State:
+  """Casts what the encoder would cast in every step, which is most of it.
+
+  Layer norms and tokens stay float32, in which they are computed.
+  """
+
+  def cast(path: tuple[Any, ...], value: jax.Array):
+    of_norm = any(str(name).startswith("norm") for name in path)
+    once = path[-1] in ("kernel", "bias", "ls1", "ls2") and not of_norm
+    return value.astype(dtype) if once else value
+
+  flat = dict(nnx.to_flat_state(frozen))
+  return nnx.from_flat_state(
+    {path: leaf.replace(cast(path, leaf[...])) for path, leaf in flat.items()}
+  )
 
 
 def encoder_source(configured: str, workdir: pathlib.Path) -> str:

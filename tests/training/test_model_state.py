@@ -1,8 +1,12 @@
 """A model on a mesh: its encoder placed, the rest initialised."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from inp_former_jax import sharding
 from inp_former_jax.models import inp_former
@@ -59,6 +63,34 @@ def test_other_settings_are_another_model():
   fewer = ModelSettings(FEMTO.encoder, num_prototypes=3)
   shape = create(fewer).abstract_trainable["prototypes"].get_value().shape
   assert shape == (1, 3, 24)
+
+
+def test_the_encoder_is_cast_once_instead_of_in_every_step(tmp_path):
+  encoder = dinov2_rules.named_arrays(create(FEMTO).frozen["encoder"])
+  weights = str(tmp_path / "encoder.npz")
+  files.write_arrays(tmp_path / "encoder.npz", encoder)
+  half = dataclasses.replace(FEMTO, dtype="bfloat16")
+  images = jax.random.normal(jax.random.key(0), (2, 42, 42, 3))
+  for source in (weights, pretrained.RANDOM):
+    wide, narrow = create(FEMTO, source).frozen, create(half, source)
+    kernels = [
+      leaf.get_value().dtype
+      for path, leaf in nnx.to_flat_state(narrow.frozen)
+      if path[-1] == "kernel"
+    ]
+    assert kernels and all(dtype == jnp.bfloat16 for dtype in kernels)
+    trainable = narrow.initial_trainable()
+    narrow_model, wide_model = (
+      nnx.merge(narrow.graphdef, trainable, frozen)
+      for frozen in (narrow.frozen, wide)
+    )
+    assert same(narrow_model.encode(images), wide_model.encode(images))
+
+
+def test_an_unknown_attention_is_named():
+  message = "`attention` is 'flash'; expected one of auto, xla, by_head"
+  with pytest.raises(ValueError, match=message):
+    create(dataclasses.replace(FEMTO, attention="flash"))
 
 
 def test_an_unknown_dtype_is_named():

@@ -1,0 +1,89 @@
+"""The devices that a function is traced for, which decide its fastest form.
+
+A kernel (Pallas) and a loop over images cannot be split over devices by the
+compiler, so each device runs them on its own images.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+
+import jax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+_DEVICES: contextvars.ContextVar[Mesh | str | None] = contextvars.ContextVar(
+  "devices", default=None
+)
+_ANY = "any"
+
+
+@contextlib.contextmanager
+def on_mesh(mesh: Mesh) -> Iterator[None]:
+  """Tells what is traced meanwhile on which devices it will run.
+
+  Also a decorator: `jax.jit(on_mesh(mesh)(function))`.
+
+  Args:
+    mesh: The devices, over all of which the first axis of every batch is split.
+
+  Yields:
+    Nothing.
+  """
+  with (
+    _telling(mesh),
+    jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
+  ):
+    yield
+
+
+@contextlib.contextmanager
+def on_any_device() -> Iterator[None]:
+  """Tells that what is traced meanwhile is for other machines (exports)."""
+  with _telling(_ANY):
+    yield
+
+
+@contextlib.contextmanager
+def _telling(devices: Mesh | str) -> Iterator[None]:
+  token = _DEVICES.set(devices)
+  try:
+    yield
+  finally:
+    _DEVICES.reset(token)
+
+
+def platform() -> str | None:
+  """Returns the kind of the devices, "cpu", "gpu" or "tpu", if it is known.
+
+  Without a mesh, it is that of the only device; with several devices there is
+  no telling over which of them a batch is split, and it is None.
+  """
+  devices = _DEVICES.get()
+  if isinstance(devices, Mesh):
+    return devices.devices.flat[0].platform
+  if devices == _ANY or jax.device_count() > 1:
+    return None
+  return jax.default_backend()
+
+
+def per_device(
+  function: Callable[[jax.Array], jax.Array], batch: jax.Array
+) -> jax.Array:
+  """Calls a function on every device for the rows of a batch that it holds.
+
+  Args:
+    function: A function from an array with the images as its first axis to
+      another such array, in which no image influences another.
+    batch: Its argument.
+
+  Returns:
+    What the function returns for the whole batch.
+  """
+  mesh = _DEVICES.get()
+  if not isinstance(mesh, Mesh) or mesh.size == 1:
+    return function(batch)
+  rows = P(mesh.axis_names)
+  return jax.shard_map(
+    function, in_specs=rows, out_specs=rows, check_vma=False
+  )(batch)
