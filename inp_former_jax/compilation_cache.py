@@ -39,13 +39,14 @@ def enable() -> pathlib.Path | None:
   """
   if _JAX_VARIABLE in os.environ or os.environ.get(VARIABLE) == OFF:
     return None
-  folder = cache_folder()
+  folder = "the user's cache folder"
   try:
+    folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not os.access(folder, os.W_OK | os.X_OK):
       raise PermissionError("it may not be written")
-  except OSError as error:
-    reason = error.strerror or error
+  except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+    reason = getattr(error, "strerror", None) or str(error).rstrip(".")
     logging.warning(
       "Compiled programs cannot be kept in %s: %s. Set %s to another folder, "
       "or to %s.",

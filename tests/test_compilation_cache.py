@@ -93,6 +93,18 @@ def test_a_folder_that_cannot_be_written_is_a_warning(
   assert "\n" not in message
 
 
+def test_without_a_home_it_is_a_warning(settings, caplog):
+  settings.delenv("XDG_CACHE_HOME")
+
+  def homeless(_):
+    raise RuntimeError("Could not determine home directory.")
+
+  settings.setattr(pathlib.Path, "expanduser", homeless)
+  assert compilation_cache.enable() is None
+  (record,) = caplog.records
+  assert "home directory. Set INP_FORMER" in record.getMessage()
+
+
 def test_another_cpu_or_version_has_another_folder(settings):
   folders = {compilation_cache.cache_folder()}
   settings.setattr(jax, "__version__", "0.0.1")

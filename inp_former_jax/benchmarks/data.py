@@ -28,6 +28,7 @@ from inp_former_jax.data.records import NORMAL, Record
 SIDE = 1024  # pixels, of the images that are made on the spot
 FORMATS = {"PNG": {}, "JPEG": {"quality": 95}}
 DECODE, LOAD, LOADER, CACHE = "decode", "load", "loader", "image cache"
+_EPOCH = 2048  # images
 
 
 @dataclasses.dataclass
@@ -212,10 +213,13 @@ def _batches(
   opened: contextlib.ExitStack,
 ) -> Callable[[], int]:
   """Returns a function that takes the next batch of training."""
+  # Of an epoch's usual length: grain takes 1.4 ms to draw one of 16 images, and
+  # less the more there are.
+  repeated = list(records) * -(-_EPOCH // len(records))
   batches = loader.training_batches(
-    records,
+    repeated,
     experiment.preprocessing(config),
-    batch_size=min(config.batch_size, len(records)),
+    batch_size=config.batch_size,
     seed=config.seed,
     num_workers=config.data.num_workers,
     num_threads=config.data.num_threads,

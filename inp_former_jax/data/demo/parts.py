@@ -16,8 +16,7 @@ import os
 import pathlib
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent import futures
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -269,21 +268,6 @@ def _is_written(root: pathlib.Path, settings: dict[str, int]) -> bool:
 
 
 def _write_pictures(root: pathlib.Path, settings: dict[str, int]) -> None:
-  # Most of the time is spent in numpy, SciPy and Pillow, which let other
-  # threads run meanwhile.
-  with futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-    writing = [
-      pool.submit(_write_picture, root, settings, *picture)
-      for picture in _pictures(settings)
-    ]
-    for written in writing:
-      written.result()
-
-
-def _pictures(
-  settings: dict[str, int],
-) -> Iterator[tuple[str, str, str, int, int]]:
-  """Yields category, folder, defect, split and index of every picture."""
   for category in CATEGORIES:
     splits = [
       ("train/good", "good", settings["train"]),
@@ -295,34 +279,23 @@ def _pictures(
     if settings["validation"]:
       splits.append(("validation/good", "good", settings["validation"]))
     for split, (folder, defect, count) in enumerate(splits):
+      pictures = root / category / folder
+      pictures.mkdir(parents=True)
+      masks = root / category / "ground_truth" / defect
+      if defect != "good":
+        masks.mkdir(parents=True)
       for index in range(count):
-        yield category, folder, defect, split, index
-
-
-def _write_picture(
-  root: pathlib.Path,
-  settings: dict[str, int],
-  category: str,
-  folder: str,
-  defect: str,
-  split: int,
-  index: int,
-) -> None:
-  image, mask = make_sample(
-    category,
-    defect,
-    seed=settings["seed"],
-    split=split,
-    index=index,
-    image_size=settings["image_size"],
-  )
-  pictures = root / category / folder
-  pictures.mkdir(parents=True, exist_ok=True)
-  _save_png(image, pictures / f"{index:03d}.png")
-  if defect != "good":
-    masks = root / category / "ground_truth" / defect
-    masks.mkdir(parents=True, exist_ok=True)
-    _save_png(mask, masks / f"{index:03d}_mask.png")
+        image, mask = make_sample(
+          category,
+          defect,
+          seed=settings["seed"],
+          split=split,
+          index=index,
+          image_size=settings["image_size"],
+        )
+        _save_png(image, pictures / f"{index:03d}.png")
+        if defect != "good":
+          _save_png(mask, masks / f"{index:03d}_mask.png")
 
 
 def _save_png(pixels: np.ndarray, path: pathlib.Path) -> None:
