@@ -253,7 +253,10 @@ if __name__ == "__main__":
   _CONFIG = command_line.define_config()
   flags.adopt_module_key_flags(command_line)
   _ENCODERS = flags.DEFINE_list(
-    "encoders", [], "Names of encoders; by default that of the config."
+    "encoders",
+    [],
+    "Names of encoders, except for train and data; by default that of the "
+    "config.",
   )
   _WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of a run whose model is measured instead."
