@@ -88,7 +88,9 @@ def get_config() -> ConfigDict:
   config.data.crop = 392  # pixels, height of the centre crop; 14 divides it
   config.data.resize_width = 0  # pixels; 0: the same as the height
   config.data.crop_width = 0  # pixels; 0: the same as the height
-  config.data.num_workers = 0  # processes that decode images; 0: threads
+  # Processes that decode images; 0: threads; -1: threads on up to 4 cores, else
+  # a process on each core but one, at most 16 and one per 128 images.
+  config.data.num_workers = -1
   config.data.num_threads = 16  # threads that decode images
 
   config.evaluation = ConfigDict()

@@ -41,11 +41,12 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
   # Imported late: importing JAX and Flax takes some seconds.
   print("Loading the model ...", file=sys.stderr, flush=True)
-  from inp_former_jax import thresholds
+  from inp_former_jax import compilation_cache, thresholds
   from inp_former_jax.inference import calibrating, calibration
   from inp_former_jax.inference.predictor import Predictor
   from inp_former_jax.training import checkpoint
 
+  compilation_cache.enable()
   workdir = args.workdir.expanduser().absolute()
   checkpoint.require_checkpoints(workdir)
   if args.images or args.labelled:

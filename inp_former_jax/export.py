@@ -17,7 +17,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inp_former_jax import arguments, config_files, experiment, sharding
+from inp_former_jax import (
+  arguments,
+  compilation_cache,
+  config_files,
+  experiment,
+  sharding,
+)
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import NORMAL, Record
 from inp_former_jax.data.transforms import Preprocessing
@@ -61,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     The exit code: 0, 1 or 2, see the module.
   """
   args = _parser().parse_args(argv)
+  compilation_cache.enable()
   return arguments.run(lambda: _run(args), _FLAGS)
 
 

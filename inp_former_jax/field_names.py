@@ -19,6 +19,7 @@ _COMMON_FIELDS = {
   "epochs": "epochs",
   "fsdp": "mesh.fsdp",
   "keep": "checkpoint.keep",
+  "num_workers": "data.num_workers",
   "peak_learning_rate": "optimizer.peak_learning_rate",
   "steps": "steps",
   "warmup_steps": "optimizer.warmup_steps",

@@ -108,10 +108,12 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
   # Imported late: importing JAX and Flax takes some seconds.
   print("Loading the model ...", file=sys.stderr, flush=True)
+  from inp_former_jax import compilation_cache
   from inp_former_jax.evaluation import answer_files
   from inp_former_jax.inference import notes
   from inp_former_jax.inference.predictor import Predictor
 
+  compilation_cache.enable()
   out = contextlib.nullcontext()
   folders = [p if p.is_dir() else p.parent for p in args.images]
   folders += [args.watch] if args.watch else []

@@ -21,6 +21,7 @@ from inp_former_jax.inference import trained
 from inp_former_jax.models import placement
 from inp_former_jax.training import checkpoint, loop
 from inp_former_jax.training.progress import announce
+from inp_former_jax.training.start_up import StartUp
 from inp_former_jax.training.train_step import make_train_step
 
 
@@ -45,6 +46,8 @@ def train_and_evaluate(
       of another run.
     ValueError: If a field of the config has a value that cannot be used.
   """
+  start_up = StartUp()
+
   # 1. Data, mesh, and the checks that need no model.
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
   mesh = sharding.make_mesh(**config.mesh)
@@ -130,8 +133,12 @@ def train_and_evaluate(
         now = answering.at(step, state[0])
         log.evaluation(step, evaluate.evaluate(now, dataset, config))
 
+      def log_step(step, metrics):
+        start_up.first_step(metrics)
+        log.step(step, metrics)
+
       hooks = loop.Hooks(
-        log=log.step,
+        log=log_step,
         checkpoint=loop.saving(checkpointer, log, inputs.batches),
         evaluate=evaluate_now,
         checkpoint_every=config.checkpoint.every_steps,

@@ -1,15 +1,15 @@
-"""The benchmark times what it says, and its command reports bad names."""
+"""The benchmark's command: its words, its errors and its record."""
 
+import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from inp_former_jax import train
-from inp_former_jax.benchmarks import memory, models, pictures, speed
+from inp_former_jax import benchmark
+from inp_former_jax.benchmarks import memory, models, pictures, record, steps
 from inp_former_jax.configs import demo
-from tests.conftest import tiny_config
 
 _FEMTO = "dinov2_vit_femto_14"
 
@@ -22,88 +22,11 @@ def config():
   return config
 
 
-@pytest.mark.slow
-def test_each_encoder_is_timed_at_both_kinds_of_work(config):
-  with_registers = "dinov2reg_vit_femto_14"
-  speeds = speed.measure(
-    config,
-    models.load(config, [_FEMTO, with_registers]),
-    rounds=2,
-    seconds=0.01,
-  )
-  assert [(found.encoder, found.work) for found in speeds] == [
-    (_FEMTO, speed.PREDICT),
-    (_FEMTO, speed.TRAIN),
-    (with_registers, speed.PREDICT),
-    (with_registers, speed.TRAIN),
-  ]
-  for found in speeds:
-    assert len(found.images_per_second) == 2
-    # the first call compiles, which takes longer than any later one
-    assert min(found.images_per_second) > 2 / found.compile_seconds
-
-
 def test_models_score_at_the_evaluation_size_of_the_config(config):
   config.evaluation.size = 48
   (model,) = models.load(config, [_FEMTO])
   images = np.zeros((1, 56, 56, 3), np.uint8)
   assert model.predict(images).anomaly_map.shape == (1, 48, 48)
-
-
-def test_images_per_second_count_calls(monkeypatch):
-  clock = iter([0.0, 0.0, 0.4, 0.8, 1.2])
-  monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
-  calls = []
-  rate = speed._calls_per_second(lambda: calls.append(0), seconds=1.0)
-  assert len(calls) == 3
-  assert rate == pytest.approx(3 / 1.2)
-
-
-def test_table_gives_the_median_and_the_spread():
-  found = speed.Speed(_FEMTO, speed.TRAIN, (1.0, 4.0, 2.0), 7.25)
-  line = speed.format_table([found]).splitlines()[-1]
-  assert line.split() == [
-    _FEMTO,
-    "train",
-    "2.00",
-    "1.00",
-    "-",
-    "4.00",
-    "7.2",
-    "s",
-  ]
-
-
-def test_unknown_encoder_is_named_in_one_line():
-  run = subprocess.run(
-    [
-      sys.executable,
-      "-m",
-      "inp_former_jax.benchmark",
-      "--config=configs/demo.py",
-      "--encoders=resnet50",
-    ],
-    capture_output=True,
-    text=True,
-  )
-  assert run.returncode == 1
-  assert "Unknown encoder 'resnet50'" in run.stderr
-  assert "Traceback" not in run.stderr
-
-
-@pytest.mark.slow
-def test_the_model_of_a_run_is_timed_at_its_own_size(tmp_path, dataset_root):
-  run = tiny_config(dataset_root)
-  run.steps = 1
-  train.train_and_evaluate(run, tmp_path)
-  config = demo.get_config()  # at 224 pixels; the run had 70
-  loaded = models.load(config, [], str(tmp_path))
-  speeds = speed.measure(config, loaded, rounds=1, seconds=0.01)
-  assert [found.work for found in speeds] == [
-    speed.PREDICT,
-    speed.TRAIN,
-  ]
-  assert speeds[0].encoder == run.model.encoder
 
 
 def test_memory_is_that_of_this_process():
@@ -136,3 +59,72 @@ def test_impossible_pictures_are_refused(config):
     pictures.stream(config, model, 3)
   with pytest.raises(ValueError, match="tile.* is 9,9,9"):
     pictures.tile(config, model, (9, 9), (9, 9, 9), rounds=1)
+
+
+def run_benchmark(*arguments: str) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [sys.executable, "-m", "inp_former_jax.benchmark", *arguments],
+    capture_output=True,
+    text=True,
+  )
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    (["--encoders=resnet50"], "Unknown encoder 'resnet50'"),
+    (["predict", "fly"], "There is no work 'fly'; the works are predict, step"),
+    (["metrics", "--crops=224"], "--crops belongs to predict, step, cached"),
+    (["metrics", "--maps=1,x"], "--maps is '1,x'; expected whole numbers"),
+    (
+      ["--encoders=demo_vit_tiny_14", "--workdir=w"],
+      "--workdir the model of a run: give one of them",
+    ),
+  ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(arguments, message):
+  run = run_benchmark(*arguments, "--config=demo")
+  assert run.returncode == 1
+  assert message in run.stderr
+  assert "Traceback" not in run.stderr
+
+
+def test_works_are_predict_and_step_by_default_and_each_is_done_once():
+  assert benchmark._works([]) == [steps.PREDICT, steps.STEP]
+  assert benchmark._works(["metrics", "predict", "metrics"]) == [
+    *("metrics", "predict")
+  ]
+
+
+@pytest.mark.slow
+def test_the_record_holds_what_was_measured_and_on_which_machine(tmp_path):
+  file = tmp_path / "record.json"
+  run = run_benchmark(
+    *("predict", "metrics", "--config=demo"),
+    *(f"--encoders={_FEMTO}", "--config.batch_size=2", "--maps=20"),
+    *("--config.data.resize=56", "--config.data.crop=56"),
+    *("--rounds=2", "--seconds=0.01", f"--json={file}"),
+    *("--batch_sizes=1,2,3", f"--profile={tmp_path / 'trace'}"),
+  )
+  assert run.returncode == 0, run.stderr
+  content = json.loads(file.read_text())
+  assert content["works"] == ["predict", "metrics"]
+  assert content["dtype"] == "float32" and content["machine"]["date"]
+  assert [one["batch_size"] for one in content["speeds"]] == [1, 2, 3]
+  assert len(content["growth"]) == 1 and len(content["rates"]) == 2
+  assert content["metrics"]["runs"][0]["maps"] == 20
+  assert "of floor" in run.stdout and "growth" in run.stdout
+  assert "over the images of a batch" in run.stdout
+  assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+
+
+def test_the_machine_is_described_and_a_record_is_json(tmp_path):
+  found = record.machine()
+  assert found["cores"] >= 1 and found["jax"] and found["date"]
+  file = tmp_path / "record.json"
+  record.write(file, {"machine": found, "runs": [record_of_pictures()]})
+  assert json.loads(file.read_text())["runs"][0]["work"] == "tile"
+
+
+def record_of_pictures() -> pictures.PictureRun:
+  return pictures.PictureRun("vit", "tile", 1, (2, 3), 1.0, 1, 2, 3)

@@ -38,7 +38,12 @@ JOBS = {
     *("train", "evaluate", "protocols", "experiment", "distill"),
     *("thresholds", "training_inputs"),
     *("benchmarks", "benchmarks.memory", "benchmarks.models"),
-    *("benchmarks.pictures", "benchmarks.speed"),
+    *("benchmarks.compiling", "benchmarks.data", "benchmarks.epochs"),
+    "benchmarks.floor",
+    *("benchmarks.growth", "benchmarks.maps", "benchmarks.pictures"),
+    *("benchmarks.record", "benchmarks.rounds", "benchmarks.speed"),
+    *("benchmarks.speed_table", "benchmarks.steps", "benchmarks.tracing"),
+    "benchmarks.versus_torch",
   )
 }
 # Rooms by what they may import of the others; `top` are single modules beside
@@ -59,6 +64,7 @@ TOP = {
   "sharding",
   "atomic",
   "command_line",
+  "compilation_cache",
   "config_files",
   "field_names",
 }

@@ -8,7 +8,7 @@ python -m weights_conversion.distill --config=configs/distill.py \
 
 from absl import flags
 
-from inp_former_jax import command_line
+from inp_former_jax import command_line, compilation_cache
 from inp_former_jax.distill import distill
 
 
@@ -19,6 +19,7 @@ def main(argv: list[str]) -> None:
     argv: The arguments that are not flags; expected to be the program alone.
   """
   command_line.start(argv)
+  compilation_cache.enable()
   command_line.call(distill, _CONFIG.value, _WORKDIR.value)
 
 

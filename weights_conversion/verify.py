@@ -17,6 +17,7 @@ import sys
 
 import jax
 
+from inp_former_jax import compilation_cache
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.field_names import with_field_names
 from inp_former_jax.inference import trained
@@ -141,6 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     "--crop", type=int, help="side of their centre crop in pixels, likewise"
   )
   args = parser.parse_args(argv)
+  compilation_cache.enable()
   try:
     is_workdir = (args.path / "checkpoints").is_dir()
     is_model = args.path.is_file() or is_workdir

@@ -12,7 +12,6 @@ from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
 
 from inp_former_jax.data import sampling as sampling_orders
 from inp_former_jax.data.errors import DataError
@@ -25,6 +24,10 @@ from inp_former_jax.data.training_examples import (
   training_example,
 )
 from inp_former_jax.data.transforms import Preprocessing, load_image
+from inp_former_jax.data.worker_processes import (
+  let_grain_read_its_flags,
+  number_of_processes,
+)
 
 
 def steps_per_epoch(num_records: int, batch_size: int) -> int:
@@ -58,7 +61,7 @@ def training_batches(
     sampling: The kind of unit that is drawn equally often, one of
       `sampling.SAMPLINGS`.
     num_workers: The number of processes that decode, each a whole batch; 0
-      decodes in threads instead.
+      decodes in threads instead, and -1 chooses, as `number_of_processes` says.
     num_threads: The number of threads that decode if num_workers is 0.
     process_index: The index of this process among those that train together.
     process_count: The number of processes that train together.
@@ -112,7 +115,7 @@ def shuffled_batches(
     seed: The seed of the order, in [0, 2**32).
     groups: Groups of indices of the source; every group is drawn equally
       often. By default every item is.
-    num_workers: The number of processes that decode; 0 decodes in threads.
+    num_workers: As for `training_batches`.
     num_threads: The number of threads that decode if num_workers is 0.
     process_index: The index of this process among those that train together.
     process_count: The number of processes that train together.
@@ -136,6 +139,7 @@ def shuffled_batches(
   else:
     order = sampling_orders.uniform_order(source, steps * batch_size, seed)
   examples = order[process_index::process_count].map(make_example)
+  num_workers = number_of_processes(num_workers, len(source) // process_count)
   return TrainingBatches(examples, local_size, num_workers, num_threads)
 
 
@@ -227,7 +231,7 @@ def evaluation_batches(
     preprocessing: The sizes to resize and crop to.
     batch_size: B, the number of images in a global batch.
     evaluation_size: S, the side of the masks in pixels.
-    num_workers: The number of processes that decode; 0 decodes in threads.
+    num_workers: As for `training_batches`.
     num_threads: The number of threads that decode if num_workers is 0.
     process_index: The index of this process among those that evaluate together.
     process_count: The number of processes that evaluate together.
@@ -260,6 +264,7 @@ def evaluation_batches(
       evaluation_size=evaluation_size,
     )
   )[process_index::process_count]
+  num_workers = number_of_processes(num_workers, len(records) // process_count)
   num_workers = min(num_workers, num_batches)
   return batched(examples, local_size, num_workers, num_threads)
 
@@ -292,23 +297,12 @@ def batched(
     options = grain.ReadOptions(num_threads, max(num_threads, 2 * batch_size))
     dataset = examples.to_iter_dataset(options).batch(batch_size)
     return iter(dataset)
-  _let_grain_read_its_flags()
+  let_grain_read_its_flags()
   # Grain distributes what precedes `to_iter_dataset` over the workers. If that
   # were examples, the number of workers would decide what is in a batch.
   dataset = examples.batch(batch_size).to_iter_dataset(grain.ReadOptions(0, 0))
   options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
   return iter(dataset.mp_prefetch(options))
-
-
-def _let_grain_read_its_flags() -> None:
-  """Marks grain's absl flags as parsed if no `app.run` has parsed them.
-
-  Without this, starting workers fails in a notebook, a test or a library.
-  """
-  if not flags.FLAGS.is_parsed():
-    for name in flags.FLAGS:
-      if name.startswith("grain_"):
-        flags.FLAGS[name].present = True
 
 
 def _evaluation_example(

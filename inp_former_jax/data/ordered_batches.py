@@ -10,6 +10,7 @@ from inp_former_jax.data import loader
 from inp_former_jax.data.image_files import ImageFile
 from inp_former_jax.data.records import Record
 from inp_former_jax.data.training_examples import Example, training_example
+from inp_former_jax.data.worker_processes import number_of_processes
 
 
 def ordered_batches(
@@ -31,7 +32,7 @@ def ordered_batches(
       there are.
     load: A picklable function from the image file of a record to its pixels.
     batch_size: B, the number of images in a global batch.
-    num_workers: The number of processes that decode; 0 decodes in threads.
+    num_workers: As for `loader.training_batches`.
     num_threads: The number of threads that decode if num_workers is 0.
     process_index: The index of this process among those that work together.
     process_count: The number of processes that work together.
@@ -48,6 +49,7 @@ def ordered_batches(
   examples = grain.MapDataset.source(numbered).map(
     functools.partial(_numbered_example, load=load)
   )
+  num_workers = number_of_processes(num_workers, len(numbers) // process_count)
   num_workers = min(num_workers, len(numbers) // batch_size)
   own = examples[process_index::process_count]
   return loader.batched(own, local_size, num_workers, num_threads)

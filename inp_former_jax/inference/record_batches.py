@@ -19,7 +19,8 @@ class Reading:
   Attributes:
     batch_size: Number of images per global batch, which is rounded up to a
       multiple of the number of devices.
-    num_workers: Number of processes that decode images; 0 for threads.
+    num_workers: Number of processes that decode images; 0 for threads, and -1
+      chooses, as `worker_processes.number_of_processes` says.
     num_threads: Number of threads that decode images.
   """
 

@@ -23,12 +23,34 @@ class Complexity:
     attention_multiply_adds: Number of multiply-adds of queries with keys and
       of attention weights with values for one image, which the paper does not
       count.
+    encoder_multiply_adds: Number of multiply-adds of both kinds in the frozen
+      encoder for one image.
+    backward_multiply_adds: Number of multiply-adds of both kinds that the
+      gradient of the trainable part takes for one image; the frozen encoder
+      has none.
   """
 
   parameters: int
   layer_parameters: int
   multiply_adds: int
   attention_multiply_adds: int
+  encoder_multiply_adds: int
+  backward_multiply_adds: int
+
+  @property
+  def predict_flops(self) -> int:
+    """Floating-point operations of the forward pass of one image."""
+    return 2 * (self.multiply_adds + self.attention_multiply_adds)
+
+  @property
+  def step_flops(self) -> int:
+    """Those of a training step, for one image of its batch."""
+    return self.predict_flops + 2 * self.backward_multiply_adds
+
+  @property
+  def cached_step_flops(self) -> int:
+    """Those of a training step that is given what the encoder computes."""
+    return self.step_flops - 2 * self.encoder_multiply_adds
 
 
 def count(
@@ -38,8 +60,9 @@ def count(
   width: int,
   *,
   num_prototypes: int = NUM_PROTOTYPES,
+  use_inps: bool = True,
 ) -> Complexity:
-  """Counts the parameters and multiply-adds of a model with INPs.
+  """Counts the parameters and multiply-adds of a model.
 
   Args:
     variant: The encoder's size, a row of `vit.VARIANTS`.
@@ -47,6 +70,7 @@ def count(
     height: Height of the input in pixels, a multiple of the patch size.
     width: Width of the input in pixels, a multiple of the patch size.
     num_prototypes: Number of INPs.
+    use_inps: Whether the model has INPs.
 
   Returns:
     The counts for one image.
@@ -56,6 +80,7 @@ def count(
       variant,
       num_registers,
       num_prototypes=num_prototypes,
+      use_inps=use_inps,
       rngs=nnx.Rngs(0),
     )
   )
@@ -66,8 +91,23 @@ def count(
   size = variant.patch_size
   patches = (height // size) * (width // size)
   tokens = patches + 1 + num_registers
-  blocks, decoder = len(model.encoder.blocks), len(model.decoder)
-  products = blocks * tokens**2 + (1 + decoder) * patches * num_prototypes
+  layers = {
+    path: math.prod(shape) * _rows(path, tokens, patches, num_prototypes)
+    for path, shape in shapes.items()
+    if path.endswith("/kernel")
+  }
+  of_encoder = sum(
+    count for path, count in layers.items() if path.startswith("encoder/")
+  )
+  of_layers = sum(layers.values())
+  in_encoder = 2 * variant.width * len(model.encoder.blocks) * tokens**2
+  pairs = len(model.decoder) * patches * patches
+  if use_inps:
+    pairs = (1 + len(model.decoder)) * patches * num_prototypes
+  in_the_rest = 2 * variant.width * pairs
+  # A product has two factors, and the gradient of each is another such product;
+  # only the first layer's input, the encoder's features, needs no gradient.
+  trainable = of_layers - of_encoder + in_the_rest
   return Complexity(
     parameters=sum(map(math.prod, shapes.values())),
     layer_parameters=sum(
@@ -75,12 +115,10 @@ def count(
       for path, shape in shapes.items()
       if path.rsplit("/", 1)[-1] in ("kernel", "bias", "scale")
     ),
-    multiply_adds=sum(
-      math.prod(shape) * _rows(path, tokens, patches, num_prototypes)
-      for path, shape in shapes.items()
-      if path.endswith("/kernel")
-    ),
-    attention_multiply_adds=2 * variant.width * products,
+    multiply_adds=of_layers,
+    attention_multiply_adds=in_encoder + in_the_rest,
+    encoder_multiply_adds=of_encoder + in_encoder,
+    backward_multiply_adds=2 * trainable - layers["bottleneck/fc1/kernel"],
   )
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from inp_former_jax.models import attention, complexity, vit
+from inp_former_jax.models import attention, complexity, inp_former, vit
 from inp_former_jax.models.inp_former import INPFormer
+from inp_former_jax.training import losses
 from tests.conftest import GOLDENS
 
 NANO, FEMTO = vit.VARIANTS["nano"], vit.VARIANTS["femto"]
@@ -111,3 +112,29 @@ def test_counts_are_those_of_the_traced_matrix_products(
     counts.multiply_adds + counts.attention_multiply_adds + distance
   )
   assert resize in resizes
+
+
+@pytest.mark.parametrize("use_inps", [True, False])
+def test_counts_of_a_step_are_those_of_the_traced_gradient(use_inps):
+  """Of the trainable part, whose input no gradient reaches."""
+  model = INPFormer(
+    FEMTO, use_inps=use_inps, attention=attention.XLA, rngs=nnx.Rngs(0)
+  )
+  graphdef, trainable, frozen = inp_former.split(model)
+  patches, channels = 12, FEMTO.width
+  groups = jnp.ones((1, patches, channels))
+
+  def loss(trainable):
+    merged = nnx.merge(graphdef, trainable, frozen)
+    output = merged.reconstruct((groups, 2 * groups))
+    return losses.total_loss(output)[0]
+
+  traced = count_products(jax.make_jaxpr(jax.grad(loss))(trainable).jaxpr)
+  counts = complexity.count(FEMTO, 0, 42, 56, use_inps=use_inps)
+  # The INP distance and its gradient at the INPs are no layer.
+  distance = 2 * patches * inp_former.NUM_PROTOTYPES * channels * use_inps
+  assert counts.cached_step_flops == 2 * (traced - distance)
+  assert counts.step_flops - counts.cached_step_flops == 2 * (
+    counts.encoder_multiply_adds
+  )
+  assert counts.predict_flops < counts.step_flops

@@ -1,0 +1,210 @@
+"""What is timed of a model: prediction, the training step, the cached step.
+
+None of them reads a file; the images are noise, and so are the features of the
+cached step, which is given what the encoder computes (`config.cache=features`).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from ml_collections import ConfigDict
+
+from inp_former_jax import experiment, sharding
+from inp_former_jax.benchmarks import compiling, floor
+from inp_former_jax.benchmarks.compiling import Program
+from inp_former_jax.inference.trained import TrainedModel
+from inp_former_jax.models import complexity, placement
+from inp_former_jax.training.model_state import DTYPES
+from inp_former_jax.training.train_step import State, make_train_step
+
+PREDICT, STEP, CACHED = "predict", "step", "cached"
+WORKS = (PREDICT, STEP, CACHED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """A kind of work with one model and one size of images and batch, compiled.
+
+  Attributes:
+    name: One of WORKS.
+    model: The model.
+    batch_size: Number of images in the global batch.
+    crop: Height and width of the images in pixels.
+    program: The compiled function.
+    call: Function that does the work once and waits for it.
+    flops: Floating-point operations of one image.
+    floor_bytes: Bytes that a device must read and write, see `floor`.
+  """
+
+  name: str
+  model: TrainedModel
+  batch_size: int
+  crop: tuple[int, int]
+  program: Program
+  call: Callable[[], object]
+  flops: int
+  floor_bytes: int
+
+
+class Trainer:
+  """The training state of a model, which all works that train it share.
+
+  Attributes:
+    step: The jitted training step, as a run compiles it.
+  """
+
+  def __init__(self, config: ConfigDict, model: TrainedModel):
+    """Makes the step; the state is made when it is first needed.
+
+    Args:
+      config: The config of a run; loss and optimizer are read.
+      model: The model, whose parameters are copied.
+    """
+    self._model = model
+    self._optimizer = experiment.make_optimizer(
+      config, experiment.make_schedule(config, 1000)
+    )
+    abstract = jax.eval_shape(self._initial, model.trainable)
+    self._shardings = sharding.parameter_shardings(model.mesh, abstract)
+    self.step = jit_step(
+      config, model.graphdef, self._optimizer, model.mesh, self._shardings
+    )
+    self._state: State | None = None
+
+  def _initial(self, trainable: nnx.State) -> State:
+    copy = jax.tree.map(lambda x: x + 0, trainable)
+    return copy, self._optimizer.init(copy)
+
+  @property
+  def state(self) -> State:
+    """The state after the steps so far."""
+    if self._state is None:
+      initial = jax.jit(self._initial, out_shardings=self._shardings)
+      self._state = initial(self._model.trainable)
+    return self._state
+
+  def advance(self, run: Callable[..., Any], *arguments: Any) -> None:
+    """Takes a step and waits for it.
+
+    Args:
+      run: The compiled step.
+      *arguments: Its arguments besides the state, which it consumes.
+    """
+    state, self._state = self.state, None
+    self._state, metrics = run(state, *arguments)
+    jax.block_until_ready((self._state, metrics))
+
+
+def jit_step(
+  config: ConfigDict,
+  graphdef: nnx.GraphDef,
+  optimizer: optax.GradientTransformation,
+  mesh: jax.sharding.Mesh,
+  shardings: Any,
+) -> Any:
+  """Returns the jitted training step of a run.
+
+  Args:
+    config: The config of the run; the loss is read.
+    graphdef: Structure of the model.
+    optimizer: The optimizer.
+    mesh: The devices.
+    shardings: The shardings of the training state.
+  """
+  step = make_train_step(graphdef, optimizer, **config.loss)
+  return jax.jit(
+    placement.on_mesh(mesh)(step),
+    donate_argnums=0,
+    out_shardings=(shardings, sharding.replicated(mesh)),
+  )
+
+
+def build(
+  config: ConfigDict,
+  name: str,
+  model: TrainedModel,
+  trainer: Trainer,
+  batch_size: int,
+  crop: tuple[int, int],
+) -> Work:
+  """Compiles a kind of work, without a cache.
+
+  Args:
+    config: The config of a run.
+    name: The kind of work, one of WORKS.
+    model: The model.
+    trainer: The training state of the model.
+    batch_size: Number of images in the global batch.
+    crop: Height and width of the images in pixels.
+
+  Returns:
+    The work, which has not been done yet.
+  """
+  inputs = _inputs(name, model, batch_size, crop)
+  counts = _counts(model, crop)
+  if name == PREDICT:
+    arguments = (model.trainable, model.frozen, inputs)
+    program = compiling.compile_anew(model.predict_step, *arguments)
+    outputs = jax.eval_shape(model.predict_step, *arguments)
+    written = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(outputs))
+    read = floor.bytes_on_device(arguments)
+    moved = read + written // model.mesh.size
+    call = _predicting(program, arguments)
+    flops = counts.predict_flops
+  else:
+    given = (inputs,) if name == STEP else (None, None, inputs)
+    arguments = (model.frozen, *given)
+    program = compiling.compile_anew(trainer.step, trainer.state, *arguments)
+    moved = 2 * floor.bytes_on_device(trainer.state)
+    moved += floor.bytes_on_device(arguments if name == STEP else inputs)
+    call = _training(trainer, program, arguments)
+    flops = counts.step_flops if name == STEP else counts.cached_step_flops
+  return Work(
+    name, model, batch_size, crop, program, call, flops, floor_bytes=moved
+  )
+
+
+def _predicting(program: Program, arguments: Any) -> Callable[[], object]:
+  return lambda: jax.block_until_ready(program.run(*arguments))
+
+
+def _training(
+  trainer: Trainer, program: Program, arguments: Any
+) -> Callable[[], object]:
+  return lambda: trainer.advance(program.run, *arguments)
+
+
+def _inputs(
+  name: str, model: TrainedModel, batch_size: int, crop: tuple[int, int]
+) -> jax.Array:
+  """Returns noise: images, or for the cached step the encoder's groups."""
+  sharding.check_batch_size(model.mesh, batch_size)
+  rows = batch_size // jax.process_count()
+  random = np.random.default_rng(0)
+  if name == CACHED:
+    variant = model.settings.spec.variant
+    patches = (crop[0] // variant.patch_size) * (crop[1] // variant.patch_size)
+    shape = (rows, 2, patches, variant.width)
+    noise = random.standard_normal(shape, np.float32)
+    noise = noise.astype(DTYPES[model.settings.dtype])
+  else:
+    noise = random.integers(0, 256, (rows, *crop, 3), np.uint8)
+  return sharding.to_global(noise, sharding.batch_sharding(model.mesh))
+
+
+def _counts(
+  model: TrainedModel, crop: tuple[int, int]
+) -> complexity.Complexity:
+  settings = model.settings
+  return complexity.count(
+    settings.spec.variant,
+    settings.spec.num_registers,
+    *crop,
+    num_prototypes=settings.num_prototypes,
+    use_inps=settings.use_inps,
+  )

@@ -1,0 +1,98 @@
+"""How many processes decode, and what happens if one of them is killed."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from inp_former_jax.configs import common
+from inp_former_jax.data import loader, worker_processes
+from inp_former_jax.data.records import Record
+from inp_former_jax.data.transforms import Preprocessing
+from inp_former_jax.data.worker_processes import AUTOMATIC, number_of_processes
+
+
+@pytest.mark.parametrize(
+  ("cores", "images", "expected"),
+  [
+    *((1, 10_000, 0), (2, 10_000, 0), (4, 10_000, 0)),
+    *((5, 10_000, 4), (16, 10_000, 15), (96, 100_000, 16)),
+    *((16, 96, 0), (16, 255, 0), (16, 256, 2), (16, 1_000, 7)),
+  ],
+)
+def test_as_many_as_suit_cores_and_images(monkeypatch, cores, images, expected):
+  monkeypatch.setattr(worker_processes, "usable_cores", lambda: cores)
+  assert number_of_processes(AUTOMATIC, images) == expected
+
+
+def test_the_user_s_number_counts(monkeypatch):
+  monkeypatch.setattr(worker_processes, "usable_cores", lambda: 64)
+  assert [number_of_processes(n, 10**6) for n in (0, 1, 3)] == [0, 1, 3]
+  with pytest.raises(ValueError, match="`num_workers` is -2; expected"):
+    number_of_processes(-2, 10)
+
+
+def test_the_config_leaves_the_choice_to_the_machine():
+  assert common.get_config().data.num_workers == AUTOMATIC
+
+
+def test_cores_are_those_of_this_process():
+  assert 1 <= worker_processes.usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.fixture
+def records(tmp_path) -> list[Record]:
+  found = []
+  for number in range(8):
+    path = tmp_path / f"{number}.png"
+    Image.fromarray(np.full((40, 40, 3), number, np.uint8)).save(path)
+    found.append(Record(path, "a", 0, "good"))
+  return found
+
+
+@pytest.mark.parametrize("cores", [2, 8])
+def test_automatic_workers_give_the_same_batches(monkeypatch, records, cores):
+  monkeypatch.setattr(worker_processes, "usable_cores", lambda: cores)
+  monkeypatch.setattr(worker_processes, "_LEAST_IMAGES", 4)
+
+  def take(num_workers: int) -> list[np.ndarray]:
+    batches = loader.training_batches(
+      records,
+      Preprocessing((32, 32), (28, 28)),
+      batch_size=4,
+      seed=3,
+      num_workers=num_workers,
+    )
+    found = [next(batches)["image"] for _ in range(3)]
+    children = psutil.Process().children(recursive=True)
+    workers = [c for c in children if "spawn_main" in " ".join(c.cmdline())]
+    assert len(workers) == (2 if cores > 4 and num_workers else 0)
+    batches.close()
+    return found
+
+  for one, other in zip(take(0), take(AUTOMATIC), strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_killed_worker_is_an_error_and_no_endless_wait(records):
+  batches = loader.training_batches(
+    records,
+    Preprocessing((32, 32), (28, 28)),
+    batch_size=4,
+    seed=3,
+    num_workers=1,
+  )
+  next(batches)
+  for child in psutil.Process().children(recursive=True):
+    if "spawn_main" in " ".join(child.cmdline()):
+      child.send_signal(signal.SIGKILL)
+  began = time.monotonic()
+  with pytest.raises(RuntimeError, match="exit code -9"):
+    for _ in range(50):  # what the process had made before is still there
+      next(batches)
+  batches.close()
+  assert time.monotonic() - began < 60
