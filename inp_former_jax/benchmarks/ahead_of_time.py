@@ -95,9 +95,7 @@ def compile_works(config: ConfigDict, mesh: Mesh) -> dict[str, Program]:
   settings = experiment.model_settings(config)
   patch_size = settings.spec.patch_size
   crop = experiment.preprocessing(config).require_patches(patch_size).crop
-  graphdef, trainable, frozen = inp_former.split(
-    nnx.eval_shape(settings.build)
-  )
+  graphdef, trainable, frozen = inp_former.split(nnx.eval_shape(settings.build))
   dtype = DTYPES[settings.dtype]
   frozen = jax.eval_shape(lambda f: in_compute_dtype(f, dtype), frozen)
   optimizer = experiment.make_optimizer(
