@@ -9,9 +9,9 @@ the TPU compiler's own count. It needs libtpu, in a folder of its own
 (pip install --target=FOLDER libtpu), so that no other command looks for a TPU.
 """
 
+from absl import app, flags
 from ml_collections import ConfigDict
 
-from absl import app, flags
 from inp_former_jax import command_line
 from inp_former_jax.benchmarks import ahead_of_time
 
