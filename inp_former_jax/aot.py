@@ -5,11 +5,11 @@ PYTHONPATH=FOLDER python -m inp_former_jax.aot --config=mvtec \
 
 It prints how many operations prediction and training step of the config do, how
 many bytes they read and write, and how much memory they take on each chip, by
-the TPU compiler's own count. It needs libtpu, in a folder of its own
-(pip install --target=FOLDER libtpu), so that no other command looks for a TPU.
+the TPU compiler's own count. It needs libtpu, in a folder of its own, so that
+no other command looks for a TPU: pip install --target=FOLDER --no-deps libtpu.
 """
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 
 from inp_former_jax import command_line
@@ -42,11 +42,10 @@ def _run(config: ConfigDict) -> None:
 if __name__ == "__main__":
   ahead_of_time.use_cpu()
   _CONFIG = command_line.define_config()
-  flags.mark_flag_as_required("config")
   _TOPOLOGY = flags.DEFINE_string(
     "topology", "v5e:2x2", "Kind and arrangement of the chips."
   )
   _CHIPS = flags.DEFINE_integer(
     "chips", 0, "Number of its chips to compile for; all by default."
   )
-  app.run(main)
+  command_line.run(main, example="mvtec", uses_records=False)

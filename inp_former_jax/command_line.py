@@ -124,7 +124,8 @@ def _with_config(
   if any(re.fullmatch(r"--?(help\w*|\?|h)(=.*)?", flag) for flag in given):
     return argv
   workdir = _value_of("workdir", given)
-  if not workdir and flags.FLAGS["workdir"].default is None:
+  required = "workdir" in flags.FLAGS and flags.FLAGS["workdir"].default is None
+  if not workdir and required:
     sys.exit(
       "error: --workdir is missing: name a folder for the results, e.g. "
       "--workdir=workdir/parts. --help shows all flags."

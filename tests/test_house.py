@@ -17,6 +17,7 @@ PACKAGE = "inp_former_jax"
 COMMANDS = {
   f"{PACKAGE}.__main__",
   f"{PACKAGE}.main",
+  f"{PACKAGE}.aot",
   f"{PACKAGE}.benchmark",
   f"{PACKAGE}.calibrate",
   f"{PACKAGE}.export",
@@ -38,6 +39,7 @@ JOBS = {
     *("train", "evaluate", "protocols", "experiment", "distill"),
     *("thresholds", "training_inputs"),
     *("benchmarks", "benchmarks.memory", "benchmarks.models"),
+    "benchmarks.ahead_of_time",
     *("benchmarks.compiling", "benchmarks.data", "benchmarks.epochs"),
     "benchmarks.floor",
     *("benchmarks.growth", "benchmarks.maps", "benchmarks.pictures"),

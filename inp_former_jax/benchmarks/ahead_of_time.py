@@ -4,6 +4,7 @@ The compiler of libtpu needs no device. It tells what a program does and moves,
 which is what bounds its speed, and how much memory it takes.
 """
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -33,8 +34,10 @@ def use_cpu() -> None:
   To be called before anything else of JAX.
   """
   jax.config.update("jax_platforms", "cpu")
-  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # asks the cloud otherwise
+  # libtpu would ask the cloud what this machine is; the answer has no effect.
+  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
   os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+  os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
 
 
 def topology_mesh(topology: str, chips: int, fsdp: int) -> Mesh:
@@ -52,17 +55,17 @@ def topology_mesh(topology: str, chips: int, fsdp: int) -> Mesh:
     ImportError: If libtpu is not installed.
     ValueError: If there is no such topology, or it has too few chips.
   """
+  if importlib.util.find_spec("libtpu") is None:
+    raise ImportError(
+      "Compiling for TPUs needs libtpu. Install it into a folder of its own "
+      "(pip install --target=FOLDER --no-deps libtpu) and set "
+      "PYTHONPATH=FOLDER for this command alone: where JAX finds libtpu, every "
+      "command looks for a TPU."
+    )
   try:
     devices = topologies.get_topology_desc(topology, platform="tpu").devices
   except (RuntimeError, ValueError) as error:
-    text = str(error)
-    if "libtpu" in text.lower() or "PJRT plugin" in text:
-      raise ImportError(
-        "Compiling for TPUs needs libtpu. Install it into a folder of its own "
-        "(pip install --target=FOLDER libtpu) and set PYTHONPATH=FOLDER for "
-        "this command alone: beside it, JAX looks for a TPU at every start."
-      ) from error
-    line = text.splitlines()[0]
+    line = str(error).splitlines()[0]
     raise ValueError(f"`topology` is {topology!r}: {line}") from error
   chips = chips or len(devices)
   if chips > len(devices) or fsdp < 1 or chips % fsdp:
