@@ -5,7 +5,8 @@ PYTHONPATH=FOLDER python -m inp_former_jax.aot --config=mvtec \
 
 It prints how many operations prediction and training step of the config do, how
 many bytes they read and write, and how much memory they take on each chip, by
-the TPU compiler's own count. It needs libtpu, in a folder of its own, so that
+the TPU compiler's count (of our attention kernel, by the kernel's own
+estimate). It needs libtpu, in a folder of its own, so that
 no other command looks for a TPU: pip install --target=FOLDER --no-deps libtpu.
 """
 
@@ -46,6 +47,6 @@ if __name__ == "__main__":
     "topology", "v5e:2x2", "Kind and arrangement of the chips."
   )
   _CHIPS = flags.DEFINE_integer(
-    "chips", 0, "Number of its chips to compile for; all by default."
+    "chips", 0, "Number of its chips to compile for; all by default.", 0
   )
   command_line.run(main, example="mvtec", uses_records=False)

@@ -26,6 +26,7 @@ _COMMON_FIELDS = {
 }
 # The same in training and evaluation of an INP-Former.
 TRAINING_FIELDS = _COMMON_FIELDS | {
+  "attention": "model.attention",
   "cache": "cache",
   "cache_dir": "cache_dir",
   "categories": "data.categories",

@@ -18,11 +18,10 @@ from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
-from inp_former_jax.models import placement
 from inp_former_jax.training import checkpoint, loop
 from inp_former_jax.training.progress import announce
 from inp_former_jax.training.start_up import StartUp
-from inp_former_jax.training.train_step import make_train_step
+from inp_former_jax.training.train_step import jit_train_step
 
 
 @naming_fields()
@@ -74,11 +73,8 @@ def train_and_evaluate(
   shardings = sharding.parameter_shardings(mesh, abstract)
   abstract = sharding.abstract(abstract, shardings)
   init_optimizer = jax.jit(optimizer.init, out_shardings=shardings[1])
-  train_step = make_train_step(model.graphdef, optimizer, **config.loss)
-  compiled_step = jax.jit(
-    placement.on_mesh(mesh)(train_step),
-    donate_argnums=0,
-    out_shardings=(shardings, sharding.replicated(mesh)),
+  compiled_step = jit_train_step(
+    model.graphdef, optimizer, mesh, shardings, **config.loss
   )
   answering = trained.from_state(
     model,

@@ -20,9 +20,11 @@ from ml_collections import ConfigDict
 from inp_former_jax import experiment, sharding
 from inp_former_jax.benchmarks import compiling, steps
 from inp_former_jax.benchmarks.compiling import Program
+from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference.predict_step import make_predict_step
 from inp_former_jax.models import inp_former
 from inp_former_jax.training.model_state import DTYPES, in_compute_dtype
+from inp_former_jax.training.train_step import jit_train_step
 
 _WORKS = (steps.PREDICT, steps.STEP)
 _MIB = 2**20
@@ -38,6 +40,8 @@ def use_cpu() -> None:
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
   os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
   os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+  # No device is used, so that several may compile at once.
+  os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 
 
 def topology_mesh(topology: str, chips: int, fsdp: int) -> Mesh:
@@ -68,7 +72,7 @@ def topology_mesh(topology: str, chips: int, fsdp: int) -> Mesh:
     line = str(error).splitlines()[0]
     raise ValueError(f"`topology` is {topology!r}: {line}") from error
   chips = chips or len(devices)
-  if chips > len(devices) or fsdp < 1 or chips % fsdp:
+  if not 0 < chips <= len(devices) or fsdp < 1 or chips % fsdp:
     raise ValueError(
       f"`chips` is {chips} and `fsdp` {fsdp}, but {topology} has "
       f"{len(devices)} chips, and `fsdp` must divide `chips`."
@@ -80,6 +84,7 @@ def topology_mesh(topology: str, chips: int, fsdp: int) -> Mesh:
   )
 
 
+@naming_fields()
 def compile_works(config: ConfigDict, mesh: Mesh) -> dict[str, Program]:
   """Compiles prediction and training step of a config for a mesh.
 
@@ -115,7 +120,7 @@ def compile_works(config: ConfigDict, mesh: Mesh) -> dict[str, Program]:
   predict = make_predict_step(
     graphdef, mesh, patch_size=patch_size, size=config.evaluation.size
   )
-  step = steps.jit_step(config, graphdef, optimizer, mesh, shardings)
+  step = jit_train_step(graphdef, optimizer, mesh, shardings, **config.loss)
   return {
     steps.PREDICT: compiling.compile_anew(predict, state[0], frozen, images),
     steps.STEP: compiling.compile_anew(step, state, frozen, images),
@@ -143,10 +148,10 @@ def format_table(
     rows.append(
       (
         work,
-        f"{(program.flops or 0) / images / 1e9:.1f}",
-        f"{(program.bytes_accessed or 0) / images / 1e9:.2f}",
-        f"{(program.temporary_bytes or 0) / _MIB:,.0f} MiB",
-        f"{(program.argument_bytes or 0) / _MIB:,.0f} MiB",
+        _cell(program.flops, images * 1e9, ".1f"),
+        _cell(program.bytes_accessed, images * 1e9, ".2f"),
+        _cell(program.temporary_bytes, _MIB, ",.0f", " MiB"),
+        _cell(program.argument_bytes, _MIB, ",.0f", " MiB"),
       )
     )
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -157,3 +162,8 @@ def format_table(
     ).rstrip()
     for row in rows
   )
+
+
+def _cell(value: float | None, unit: float, form: str, suffix: str = "") -> str:
+  """Formats a figure, or a dash where the compiler does not tell it."""
+  return "-" if value is None else f"{value / unit:{form}}{suffix}"

@@ -23,7 +23,8 @@ class Program:
     argument_bytes: Memory of its arguments, likewise.
     output_bytes: Memory of its outputs, likewise; donated arguments are reused.
     flops: Floating-point operations by the compiler's count. The body of a loop
-      counts once, and a custom call (cuDNN, Pallas) not at all.
+      counts once, a call of cuDNN not at all, and our Pallas kernel by the
+      estimate that it carries.
     bytes_accessed: Bytes that its operations read and write by the compiler's
       count, most of which a CPU finds in its caches.
   """

@@ -21,7 +21,7 @@ import jax
 from ml_collections import ConfigDict
 
 from inp_former_jax import experiment, sharding, training_inputs
-from inp_former_jax.benchmarks import compiling, steps
+from inp_former_jax.benchmarks import compiling
 from inp_former_jax.data import loader
 from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.data.cache_key import cache_folder
@@ -29,6 +29,7 @@ from inp_former_jax.data.records import Dataset
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.training import loop, model_state
 from inp_former_jax.training.model_state import ModelState
+from inp_former_jax.training.train_step import jit_train_step
 from inp_former_jax.weights import pretrained
 
 _IGNORED = loop.Hooks(
@@ -204,8 +205,8 @@ class _Stepper:
 
     abstract = jax.eval_shape(initialise, model.abstract_trainable)
     shardings = sharding.parameter_shardings(mesh, abstract)
-    self._step = steps.jit_step(
-      config, model.graphdef, optimizer, mesh, shardings
+    self._step = jit_train_step(
+      model.graphdef, optimizer, mesh, shardings, **config.loss
     )
     self._initialise = jax.jit(initialise, out_shardings=shardings)
     self._model, self._inputs = model, inputs

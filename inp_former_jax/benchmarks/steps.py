@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -18,9 +17,9 @@ from inp_former_jax import experiment, sharding
 from inp_former_jax.benchmarks import compiling, floor
 from inp_former_jax.benchmarks.compiling import Program
 from inp_former_jax.inference.trained import TrainedModel
-from inp_former_jax.models import complexity, placement
+from inp_former_jax.models import complexity
 from inp_former_jax.training.model_state import DTYPES
-from inp_former_jax.training.train_step import State, make_train_step
+from inp_former_jax.training.train_step import State, jit_train_step
 
 PREDICT, STEP, CACHED = "predict", "step", "cached"
 WORKS = (PREDICT, STEP, CACHED)
@@ -71,8 +70,12 @@ class Trainer:
     )
     abstract = jax.eval_shape(self._initial, model.trainable)
     self._shardings = sharding.parameter_shardings(model.mesh, abstract)
-    self.step = jit_step(
-      config, model.graphdef, self._optimizer, model.mesh, self._shardings
+    self.step = jit_train_step(
+      model.graphdef,
+      self._optimizer,
+      model.mesh,
+      self._shardings,
+      **config.loss,
     )
     self._state: State | None = None
 
@@ -98,30 +101,6 @@ class Trainer:
     state, self._state = self.state, None
     self._state, metrics = run(state, *arguments)
     jax.block_until_ready((self._state, metrics))
-
-
-def jit_step(
-  config: ConfigDict,
-  graphdef: nnx.GraphDef,
-  optimizer: optax.GradientTransformation,
-  mesh: jax.sharding.Mesh,
-  shardings: Any,
-) -> Any:
-  """Returns the jitted training step of a run.
-
-  Args:
-    config: The config of the run; the loss is read.
-    graphdef: Structure of the model.
-    optimizer: The optimizer.
-    mesh: The devices.
-    shardings: The shardings of the training state.
-  """
-  step = make_train_step(graphdef, optimizer, **config.loss)
-  return jax.jit(
-    placement.on_mesh(mesh)(step),
-    donate_argnums=0,
-    out_shardings=(shardings, sharding.replicated(mesh)),
-  )
 
 
 def build(

@@ -46,7 +46,8 @@ def softmax_attention(
 
   forms = {"cpu": form(_by_head)}
   platform = placement.platform()
-  takes_pallas = tpu_attention.takes(qkv.shape[-1] // 3, num_heads)
+  _, tokens, channels = qkv.shape
+  takes_pallas = tpu_attention.takes(tokens, channels // 3, num_heads)
   if platform == "tpu" and takes_pallas:
     forms["tpu"] = form(_pallas)
   if platform == "gpu" and _cudnn_takes(qkv, num_heads):

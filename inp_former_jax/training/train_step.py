@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
+from inp_former_jax import sharding
 from inp_former_jax.data import augment, transforms
+from inp_former_jax.models import placement
 from inp_former_jax.models.blocks import at_least_float32
 from inp_former_jax.models.inp_former import INPFormer
 from inp_former_jax.training import losses
@@ -73,6 +76,38 @@ def make_train_step(
     return (trainable, opt_state), metrics
 
   return train_step
+
+
+def jit_train_step(
+  graphdef: nnx.GraphDef,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+  shardings: State,
+  *,
+  gamma: float = losses.GAMMA,
+  coherence_weight: float = losses.COHERENCE_WEIGHT,
+) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
+  """Compiles the training step for a mesh; its state is donated.
+
+  Args:
+    graphdef: Graph definition of an `INPFormer`, from `inp_former.split`.
+    optimizer: The optimizer.
+    mesh: The devices, over which batches are spread.
+    shardings: The shardings of the state.
+    gamma: Exponent of the soft mining weight.
+    coherence_weight: The weight lambda of the coherence loss.
+
+  Returns:
+    The jitted function of `make_train_step`.
+  """
+  train_step = make_train_step(
+    graphdef, optimizer, gamma=gamma, coherence_weight=coherence_weight
+  )
+  return jax.jit(
+    placement.on_mesh(mesh)(train_step),
+    donate_argnums=0,
+    out_shardings=(shardings, sharding.replicated(mesh)),
+  )
 
 
 def make_encode(

@@ -37,7 +37,7 @@ def test_both_works_are_compiled_without_weights(config):
 
 def test_a_batch_that_the_chips_cannot_share_is_refused(config):
   config.batch_size = 0
-  with pytest.raises(ValueError, match="`batch_size` is 0"):
+  with pytest.raises(ValueError, match="config.batch_size is 0"):
     ahead_of_time.compile_works(config, sharding.make_mesh(1, 1))
 
 

@@ -75,8 +75,15 @@ def test_the_kernel_in_bfloat16_is_as_near_as_the_plain_form():
   assert errors["pallas"] <= 1.5 * errors["xla"] < 0.02
 
 
-def test_the_kernel_names_a_width_that_it_does_not_take():
-  assert tpu_attention.takes(384, 6) and not tpu_attention.takes(192, 6)
+def test_the_kernel_names_sizes_that_it_does_not_take():
+  assert tpu_attention.takes(4096, 384, 6)
+  assert not tpu_attention.takes(4097, 384, 6)
+  assert not tpu_attention.takes(789, 192, 6)
+  many = jax.ShapeDtypeStruct((1, 4097, 384), jnp.float32)
+  with pytest.raises(ValueError, match="among 4,097 tokens .*'xla'"):
+    jax.eval_shape(
+      lambda qkv: attention.softmax_attention(qkv, 2, "pallas"), many
+    )
   with pytest.raises(ValueError, match="3 heads of 16 channels .*'xla'"):
     attention.softmax_attention(random_qkv(1, 5, 48), 3, "pallas")
 
