@@ -51,7 +51,7 @@ _ON_A_TREE = (
 )
 _PREPARED = {
   "docs/prediction.md": _DEMO,
-  "docs/scaling.md": _ON_A_TREE,
+  "docs/speed.md": _ON_A_TREE,
   "docs/weights.md": _ON_A_TREE,
 }
 
