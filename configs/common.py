@@ -30,8 +30,9 @@ def get_config() -> ConfigDict:
   # the first step, so that training runs only what is trained. Changes the
   # speed alone; docs/scaling.md has the sizes.
   config.cache = "off"
-  # Folder of the caches; "": ~/.cache/inp_former_jax/training, where runs on
-  # the same images share them. It may be deleted between runs.
+  # Folder of the caches; "": inp_former_jax/training in the user's cache folder
+  # ($XDG_CACHE_HOME, or ~/.cache), where runs on the same images share them.
+  # It may be deleted between runs.
   config.cache_dir = ""
 
   config.model = ConfigDict()

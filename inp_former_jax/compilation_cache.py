@@ -13,6 +13,8 @@ import jax
 import jaxlib.version
 from absl import logging
 
+from inp_former_jax.user_cache import user_cache
+
 # off, or a folder to use in place of the one in the user's cache folder.
 VARIABLE = "INP_FORMER_JAX_COMPILATION_CACHE"
 OFF = "off"
@@ -66,11 +68,13 @@ def cache_folder() -> pathlib.Path:
   of its instructions. A home folder may serve machines of several kinds, so
   each kind, and each version of JAX, has a folder of its own.
   """
-  user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-  default = f"{user}/inp_former_jax/compilation"
-  parent = pathlib.Path(os.environ.get(VARIABLE) or default).expanduser()
+  named = os.environ.get(VARIABLE)
+  if named:
+    parent = pathlib.Path(named).expanduser().absolute()
+  else:
+    parent = user_cache() / "compilation"
   versions = f"jax{jax.__version__}-jaxlib{jaxlib.version.__version__}"
-  return parent.absolute() / f"{versions}-{platform.machine()}-{_cpu_digest()}"
+  return parent / f"{versions}-{platform.machine()}-{_cpu_digest()}"
 
 
 def _cpu_digest() -> str:

@@ -149,7 +149,8 @@ def with_absolute_paths(config: ConfigDict) -> ConfigDict:
     config: The config of a run; it is not changed.
 
   Returns:
-    A copy in which paths where something is are absolute.
+    A copy in which paths where something is are absolute, and the folder of the
+    caches too, which may come later.
   """
   config = config.copy_and_resolve_references()
   config.data.root = _absolute(config.data.root)
@@ -161,17 +162,21 @@ def with_absolute_paths(config: ConfigDict) -> ConfigDict:
   if config.model.encoder_weights not in _KEYWORDS:
     config.model.encoder_weights = _absolute(config.model.encoder_weights)
   config.init_from = _absolute(config.init_from)
+  config.cache_dir = _absolute(config.cache_dir, may_come=True)
   if config.protocol == "zero_shot":
     config.zero_shot_checkpoint = _absolute(config.zero_shot_checkpoint)
   return config
 
 
-def _absolute(path: Any) -> Any:
+def _absolute(path: Any, may_come: bool = False) -> Any:
   """Makes a path absolute if something is there; leaves the rest to errors."""
   if not path or not isinstance(path, str | os.PathLike):
     return path
-  expanded = pathlib.Path(path).expanduser()
-  return str(expanded.absolute()) if expanded.exists() else path
+  try:
+    expanded = pathlib.Path(path).expanduser()
+  except RuntimeError:  # there is no such home folder
+    return path
+  return str(expanded.absolute()) if may_come or expanded.exists() else path
 
 
 def write_recorded(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -117,11 +117,12 @@ def train_and_evaluate(
 
     if jax.process_index() == 0:
       config_files.write_recorded(config, workdir)
+    if start < total_steps:
+      with start_up.excluding():
+        inputs.prepare(model)
     announce(loop.describe_start(start, total_steps))
 
     # 4. The loop.
-    if start < total_steps:
-      inputs.prepare(model)
     log = experiment.training_log(config, workdir, schedule, start, total_steps)
     with log:
 

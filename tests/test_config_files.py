@@ -104,6 +104,7 @@ def test_relative_paths_become_absolute_and_words_stay(tmp_path, monkeypatch):
   config.data.root = "parts"
   config.data.sources = (("folder", "parts"), ("visa", "no/such", ("pcb1",)))
   config.model.encoder_weights = "random"
+  config.cache_dir = "caches"  # made later
   absolute = config_files.with_absolute_paths(config.lock())
   parts = str(tmp_path / "parts")
   assert absolute.data.root == parts and config.data.root == "parts"
@@ -112,6 +113,9 @@ def test_relative_paths_become_absolute_and_words_stay(tmp_path, monkeypatch):
     ("visa", "no/such", ("pcb1",)),
   )
   assert absolute.model.encoder_weights == "random"
+  assert absolute.cache_dir == str(tmp_path / "caches")
+  config.cache_dir = ""
+  assert not config_files.with_absolute_paths(config).cache_dir
 
 
 def test_a_workdir_is_a_config_whatever_its_name(tmp_path):

@@ -69,6 +69,7 @@ TOP = {
   "compilation_cache",
   "config_files",
   "field_names",
+  "user_cache",
 }
 MAX_LINES = 350
 CONFIGS = f"{PACKAGE}.configs"

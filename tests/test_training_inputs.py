@@ -93,7 +93,10 @@ def only_places(monkeypatch, *places):
     ("features", ("device", "host", "disk")),
     *(
       pytest.param("features", places, marks=pytest.mark.slow)
-      for places in (("host", "disk"), ("disk",), ("device",), ("host",))
+      for places in (
+        *(("host", "disk"), ("disk",), ("device", "host"), ("host",)),
+        ("device", "disk"),  # no room on the way to the devices
+      )
     ),
   ],
 )
@@ -113,8 +116,29 @@ def test_training_is_that_without_a_cache(
     assert len(encoded) == times * 20  # 18 images, in whole batches of four
     printed = capsys.readouterr().out
     kept = "kept in" if "disk" in places else "not kept: the disk is too full"
-    assert feature_places._NAMES[places[0]] in printed and kept in printed
+    where = "disk" if "host" not in places else places[0]
+    assert feature_places._NAMES[where] in printed and kept in printed
     assert "Features of 18 of 18 images" in printed
+
+
+@pytest.mark.slow
+def test_what_the_file_holds_is_used_on_a_full_disk(
+  config, tmp_path, uncached, encoded, monkeypatch, capsys
+):
+  config = cut(config, tmp_path, "features")
+  train.train_and_evaluate(config, tmp_path / "1")
+  (path,) = (tmp_path / "cache").glob("*.rows")
+  with open(path, "r+b") as file:  # row 5 is lost
+    file.seek(5 * path.stat().st_size // 18)
+    file.write(bytes(8))
+  only_places(monkeypatch, "host")
+  del encoded[:]
+  capsys.readouterr()
+  train.train_and_evaluate(config, tmp_path / "2")
+  assert set(encoded) == {5}
+  printed = capsys.readouterr().out
+  assert "17 computed before" in printed and "1 of them not kept" in printed
+  assert_same_run(tmp_path / "2", uncached)
 
 
 def test_no_room_is_refused_with_the_figures(config, tmp_path, monkeypatch):

@@ -3,8 +3,9 @@
 What a run does besides (checkpoints, evaluations, logs) is left out. The
 encoder is random, because its values do not matter for the speed. Each setting
 of the cache begins with an empty one, in a folder of its own that is deleted
-afterwards, so the first epoch includes the filling of the cache. Compiling is
-not in the figures.
+afterwards, so the first epoch includes the filling of the cache. Compiling the
+training step is not in the figures; compiling the encoder that fills a cache of
+features is, within `preparing`.
 """
 
 import dataclasses
@@ -47,7 +48,7 @@ class Epoch:
 
   Attributes:
     images: Number of images that were trained on.
-    seconds: Seconds, without compiling.
+    seconds: Seconds, without compiling the training step.
     waiting: Seconds of these in which the devices had nothing to do: the last
       step was done, and the next batch was not there.
   """
@@ -64,8 +65,9 @@ class TrainRun:
   Attributes:
     cache: The value of `config.cache`.
     batch_size: Number of images in a batch.
-    preparing: Seconds to compute features before the first step; part of the
-      first epoch's seconds, and of its waiting.
+    preparing: Seconds to compute features before the first step, which include
+      compiling the encoder; part of the first epoch's seconds, and of its
+      waiting.
     compile_seconds: Seconds to compile the training step.
     epochs: The epochs in turn.
   """

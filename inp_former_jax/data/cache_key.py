@@ -12,7 +12,9 @@ import PIL
 
 from inp_former_jax.data.image_files import StoredFile
 from inp_former_jax.data.records import Record
+from inp_former_jax.data.row_file import CacheError
 from inp_former_jax.data.transforms import Preprocessing
+from inp_former_jax.user_cache import user_cache
 
 _FORMAT = 1  # to be raised whenever the content of the files changes
 
@@ -23,9 +25,19 @@ def cache_folder(cache_dir: str | os.PathLike) -> pathlib.Path:
   Args:
     cache_dir: The folder that the user names; if it is empty, the caches lie in
       the user's cache folder, where runs on the same images share them.
+
+  Raises:
+    CacheError: If the folder lies in a home folder, and there is none.
   """
-  folder = cache_dir or "~/.cache/inp_former_jax/training"
-  return pathlib.Path(folder).expanduser().absolute()
+  try:
+    if cache_dir:
+      return pathlib.Path(cache_dir).expanduser().absolute()
+    return user_cache() / "training"
+  except RuntimeError as error:
+    raise CacheError(
+      f"`cache_dir` is {str(cache_dir)!r}, which stands for a folder in a home "
+      "folder, and there is none. Set it to the path of a folder."
+    ) from error
 
 
 def cache_key(

@@ -25,12 +25,13 @@ from inp_former_jax.data.row_file import RowFile
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.models import placement
 from inp_former_jax.training import feature_places as places
-from inp_former_jax.training.feature_places import Features, HostRows, Rows
+from inp_former_jax.training.feature_places import Features, Rows
 from inp_former_jax.training.model_state import DTYPES, ModelState
 from inp_former_jax.training.progress import announce
 from inp_former_jax.training.train_step import make_encode
 
 _SECONDS = 10  # between two lines of progress
+_LOCK_SECONDS = 5  # of waiting for another run, until processes meet again
 # Function from numbers of items to batches of their images, of this process,
 # with `index`; see `ordered_batches`.
 Reader = Callable[[Sequence[int]], grain.DatasetIterator]
@@ -79,9 +80,9 @@ def prepare(
   path = cache_path(folder, name, "features", key)
   file = RowFile(path, key, count=count, shape=shape, dtype=dtype)
   where, stored = places.choose(file, mesh)
-  rows: Rows = file if stored else HostRows(count, shape, dtype)
   own = places.own_rows(count, mesh, where)
   with _filling(path):
+    rows: Rows = file if stored else places.rows_in_memory(file, own)
     missing = _missing_anywhere(rows, own, count)
     if len(missing):
       computed = _compute(model, mesh, read, missing, batch_size, dtype)
@@ -134,19 +135,29 @@ def _row_type(
 @contextlib.contextmanager
 def _filling(path: pathlib.Path) -> Iterator[None]:
   """Lets one run at a time fill a file; its first process stands for it."""
-  if jax.process_index() != 0:
-    yield
-    return
   lock = filelock.FileLock(f"{path}.filling.lock")
+  wait = 0
   try:
-    lock.acquire(timeout=0)
-  except filelock.Timeout:
-    announce(f"Another run is computing {path}; waiting for it.")
-    lock.acquire()
-  try:
+    while not _acquire(lock, wait):
+      if not wait:
+        announce(f"Another run is computing {path}; waiting for it.")
+      wait = _LOCK_SECONDS
     yield
   finally:
     lock.release()
+
+
+def _acquire(lock: filelock.BaseFileLock, wait: float) -> bool:
+  """Tries to get a lock for the first process; all return whether it has it.
+
+  All go on together, so that none looks for missing rows while another run
+  still writes them. They meet after every attempt, because an exchange between
+  processes fails if one of them is late by minutes.
+  """
+  if jax.process_index() == 0:
+    with contextlib.suppress(filelock.Timeout):
+      lock.acquire(timeout=wait)
+  return bool(sharding.gather_processes(np.array([lock.is_locked])).any())
 
 
 def _missing_anywhere(

@@ -17,8 +17,10 @@ from inp_former_jax.data.training_examples import Example
 from inp_former_jax.training.progress import announce
 
 DEVICE, HOST, DISK = "device", "host", "disk"
+_PASSING = "passing"  # the host's memory, on the way to the devices
 _NAMES = {
   DEVICE: "in the memory of each device",
+  _PASSING: "in the memory of the host on the way there",
   HOST: "in the memory of the host",
   DISK: "on the disk",
 }
@@ -138,38 +140,59 @@ def choose(file: RowFile, mesh: Mesh) -> tuple[str, bool]:
     CacheError: If they fit nowhere.
   """
   missing = file.count_missing()
-  needed = {
-    DEVICE: -(-file.count // mesh.size) * file.data_bytes,
-    HOST: file.count * file.data_bytes,
-    DISK: missing * file.row_bytes,
-  }
-  free = {
-    DEVICE: int(_SHARE * free_device_memory(mesh)),
-    HOST: int(_SHARE * free_host_memory()),
-    DISK: free_disk(file.path.parent),
-  }
-  fits = np.array([needed[place] <= free[place] for place in needed])
-  on_all = sharding.gather_processes(fits).min(axis=0).tolist()
-  fitting = [place for place, fit in zip(needed, on_all, strict=True) if fit]
+  on_disk = free_disk(file.path.parent)
+  stored = _everywhere(missing * file.row_bytes <= on_disk)
+  needed = _needed(file, mesh, missing, stored)
+  on_host = int(_SHARE * free_host_memory())
+  on_device = int(_SHARE * free_device_memory(mesh))
+  free = {DEVICE: on_device, _PASSING: on_host, HOST: on_host, DISK: on_disk}
+  fits = {place: _everywhere(needed[place] <= free[place]) for place in needed}
+  fits[DEVICE] &= fits.pop(_PASSING)
+  where = next((place for place, fit in fits.items() if fit), None)
   size = (
     f"{needed[HOST] / 1e9:.2f} GB ({file.count:,} x "
     f"{file.data_bytes / 1e6:.2f} MB)"
   )
-  if not fitting:
+  if where is None:
     raise CacheError(
       f"The features of the training images, {size}, fit nowhere: "
       f"{_figures(needed, free)}. Set `cache`=images or `cache`=off, or "
       "`cache_dir` to a folder on a larger disk."
     )
-  where, stored = fitting[0], DISK in fitting
-  kept = f"kept in {file.path}" if stored else "not kept: the disk is too full"
-  before = file.count - missing if stored else 0
+  kept = f"kept in {file.path}"
+  if not stored:
+    kept = f"{missing:,} of them not kept: the disk is too full"
+  before = file.count - missing
   announce(
     f"Features: {size}, {before:,} computed before, {_NAMES[where]}, {kept}."
   )
   if where == DISK:
     announce(f"They are read from there: {_figures(needed, free)}.")
   return where, stored
+
+
+def _needed(
+  file: RowFile, mesh: Mesh, missing: int, stored: bool
+) -> dict[str, int]:
+  """Returns the bytes that each place needs; of devices, each of them."""
+  part = -(-file.count // mesh.size) * file.data_bytes
+  own = part * len(mesh.local_devices)
+  passing = part  # one device's part is put together at a time
+  if not stored:
+    passing += own  # the rows themselves, until all are on the devices
+  if any(_limit(device) is None for device in mesh.local_devices):
+    passing += own  # the devices' copies
+  return {
+    DEVICE: part,
+    _PASSING: passing,
+    HOST: file.count * file.data_bytes,
+    DISK: missing * file.row_bytes,
+  }
+
+
+def _everywhere(fits: bool) -> bool:
+  """Returns whether something fits on all processes."""
+  return bool(sharding.gather_processes(np.array([fits])).all())
 
 
 def _figures(needed: Mapping[str, int], free: Mapping[str, int]) -> str:
@@ -193,12 +216,17 @@ def free_device_memory(mesh: Mesh) -> int:
   """
   free = []
   for device in mesh.local_devices:
-    stats = device.memory_stats() or {}
-    if "bytes_limit" in stats:
-      free.append(stats["bytes_limit"] - stats["bytes_in_use"])
-    else:
+    limit = _limit(device)
+    if limit is None:
       free.append(free_host_memory() // len(mesh.local_devices))
+    else:
+      free.append(limit - device.memory_stats()["bytes_in_use"])
   return min(free)
+
+
+def _limit(device: jax.Device) -> int | None:
+  """Returns a device's memory; None if it uses the host's, as a CPU does."""
+  return (device.memory_stats() or {}).get("bytes_limit")
 
 
 def own_rows(count: int, mesh: Mesh, where: str) -> Sequence[int]:
@@ -221,6 +249,21 @@ def own_rows(count: int, mesh: Mesh, where: str) -> Sequence[int]:
   return sorted(own)
 
 
+def rows_in_memory(file: RowFile, own: Sequence[int]) -> HostRows:
+  """Makes room for all rows in the memory of the host.
+
+  Args:
+    file: The file of the cache.
+    own: The rows to read from the file, as far as it holds them.
+  """
+  rows = HostRows(file.count, file.shape, file.dtype)
+  for index in own:
+    row = file.read(index)
+    if row is not None:
+      rows.write(index, row)
+  return rows
+
+
 def place(rows: Rows, file: RowFile, mesh: Mesh, where: str) -> Features:
   """Brings features to the place where they are kept.
 
@@ -233,28 +276,31 @@ def place(rows: Rows, file: RowFile, mesh: Mesh, where: str) -> Features:
   Returns:
     The features.
   """
-  count, shape, dtype = file.count, file.shape, file.dtype
   if where == DEVICE:
-    whole = (_padded(count, mesh), *shape)
-
-    def part(slices: tuple[slice, ...] | None) -> np.ndarray:
-      assert slices is not None  # as it is for the devices of this process
-      start, stop, _ = slices[0].indices(whole[0])
-      values = np.zeros((stop - start, *shape), dtype)
-      for i in range(start, min(stop, count)):
-        values[i - start] = _read(rows, i)
-      return values
-
-    table = jax.make_array_from_callback(
-      whole, sharding.batch_sharding(mesh), part
-    )
-    return DeviceFeatures(table, mesh)
+    return DeviceFeatures(_table(rows, file, mesh), mesh)
   if where == HOST and not isinstance(rows, HostRows):
-    memory = HostRows(count, shape, dtype)
-    for i in range(count):
+    memory = HostRows(file.count, file.shape, file.dtype)
+    for i in range(file.count):
       memory.write(i, _read(rows, i))
     rows = memory
   return StoredFeatures(rows)
+
+
+def _table(rows: Rows, file: RowFile, mesh: Mesh) -> jax.Array:
+  """Puts rows on the devices, (n, ...), where n is padded with zeros."""
+  whole = (_padded(file.count, mesh), *file.shape)
+  layout = sharding.batch_sharding(mesh)
+  parts = []
+  for device, slices in layout.addressable_devices_indices_map(whole).items():
+    assert slices is not None  # as it is for the devices of this process
+    start, stop, _ = slices[0].indices(whole[0])
+    values = np.zeros((stop - start, *file.shape), file.dtype)
+    for i in range(start, min(stop, file.count)):
+      values[i - start] = _read(rows, i)
+    # The host holds one part at a time: the next is not begun before.
+    parts.append(jax.block_until_ready(jax.device_put(values, device)))
+    del values
+  return jax.make_array_from_single_device_arrays(whole, layout, parts)
 
 
 def _padded(count: int, mesh: Mesh) -> int:

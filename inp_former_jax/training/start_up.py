@@ -1,8 +1,10 @@
 """Measures the time to the first step, and how much of it is compiling."""
 
+import contextlib
 import dataclasses
 import functools
 import time
+from collections.abc import Iterator
 
 import jax
 
@@ -29,6 +31,13 @@ class _Totals:
       self.compiling - before.compiling,
     )
 
+  def plus(self, other: "_Totals") -> "_Totals":
+    return _Totals(
+      self.loaded + other.loaded,
+      self.added + other.added,
+      self.compiling + other.compiling,
+    )
+
 
 class StartUp:
   """The time from now until the first step is done.
@@ -43,6 +52,15 @@ class StartUp:
     self._totals = _totals()
     self._before = dataclasses.replace(self._totals)
     self._began = time.perf_counter()
+
+  @contextlib.contextmanager
+  def excluding(self) -> Iterator[None]:
+    """Stops the clock for work that one start does and the next need not."""
+    totals = dataclasses.replace(self._totals)
+    began = time.perf_counter()
+    yield
+    self._began += time.perf_counter() - began
+    self._before = self._before.plus(self._totals.since(totals))
 
   def first_step(self, metrics: object) -> None:
     """Waits for the first step, and announces how long it took to get there.

@@ -1,6 +1,7 @@
 """Cached images are those of the files, each decoded once."""
 
 import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -136,7 +137,25 @@ def test_a_disk_that_fills_up_does_not_stop_training(
   assert len(warnings) == 1
 
 
-def test_caches_lie_in_the_users_cache_folder_unless_named(tmp_path):
-  assert cache_folder("").parts[-2:] == ("inp_former_jax", "training")
-  assert cache_folder("").is_absolute()
+def test_caches_lie_in_the_users_cache_folder_unless_named(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setenv("HOME", "/somebody")
+  monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+  default = pathlib.Path("/somebody/.cache/inp_former_jax/training")
+  assert cache_folder("") == default
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  assert cache_folder("") == tmp_path / "inp_former_jax/training"
   assert cache_folder(tmp_path) == tmp_path
+  assert cache_folder("~/mine") == pathlib.Path("/somebody/mine")
+
+
+@pytest.mark.parametrize("cache_dir", ["", "~/mine"])
+def test_without_a_home_the_error_names_the_argument(monkeypatch, cache_dir):
+  def homeless(_):
+    raise RuntimeError("Could not determine home directory.")
+
+  monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+  monkeypatch.setattr(pathlib.Path, "expanduser", homeless)
+  with pytest.raises(CacheError, match="`cache_dir` is.*home folder.*Set it"):
+    cache_folder(cache_dir)

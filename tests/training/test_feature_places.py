@@ -1,5 +1,7 @@
 """Features are the same wherever they are kept."""
 
+import os
+
 import jax
 import ml_dtypes
 import numpy as np
@@ -56,3 +58,44 @@ def test_damage_during_the_run_names_row_and_remedy(file):
     damaged.write(b"damage")
   with pytest.raises(CacheError, match=r"Row 2 of .*a.rows.*Start it again"):
     features.example(2)
+
+
+def free_bytes(monkeypatch, *, device=1 << 40, host=1 << 40, disk=1 << 40):
+  for name, free in (
+    ("free_device_memory", device),
+    ("free_host_memory", host),
+    ("free_disk", disk),
+  ):
+    monkeypatch.setattr(places, name, lambda *unused, free=free: free)
+
+
+@pytest.mark.parametrize("disk, copies", [(1 << 40, 1), (0, 2)])
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_features_for_devices_need_room_on_their_way(
+  file, monkeypatch, disk, copies, on_cpu
+):
+  os.truncate(file.path, 0)  # no row has been computed
+  monkeypatch.setattr(places, "_limit", lambda _: None if on_cpu else 1)
+  needed = (copies + on_cpu) * COUNT * file.data_bytes
+  mesh = sharding.single_device_mesh()
+  free_bytes(monkeypatch, host=2 * needed, disk=disk)
+  assert places.choose(file, mesh) == (places.DEVICE, disk > 0)
+  free_bytes(monkeypatch, host=2 * needed - 2, disk=disk)
+  assert places.choose(file, mesh)[0] != places.DEVICE
+
+
+def test_a_file_s_rows_count_where_the_rest_is_not_kept(
+  file, monkeypatch, capsys
+):
+  with open(file.path, "r+b") as lost:
+    lost.seek(2 * file.row_bytes)
+    lost.write(bytes(8))
+  free_bytes(monkeypatch, device=0, disk=0)
+  mesh = sharding.single_device_mesh()
+  assert places.choose(file, mesh) == (places.HOST, False)
+  printed = capsys.readouterr().out
+  assert "6 computed before" in printed and "1 of them not kept" in printed
+  rows = places.rows_in_memory(file, range(1, COUNT))
+  assert rows.read(0) is None and rows.read(2) is None  # not asked for; lost
+  for index in (1, *range(3, COUNT)):
+    np.testing.assert_array_equal(rows.read(index), file.read(index))

@@ -40,3 +40,14 @@ def test_only_what_was_compiled_since_counts(capsys):
   assert "; 0.0 s of them went into compiling" in start_up.line
   assert "0 programs loaded, 0 added" in start_up.line
   assert capsys.readouterr().out
+
+
+def test_excluded_work_does_not_count(no_cache, capsys):
+  start_up = StartUp()
+  with start_up.excluding():
+    jax.jit(lambda x: jnp.sort(jnp.tan(x) @ x))(jnp.ones((9, 9)))
+    time.sleep(1)
+  start_up.first_step({})
+  seconds, compiling = map(float, re.findall(r"([\d.]+) s[; ]", start_up.line))
+  assert seconds < 1 and compiling == 0
+  assert capsys.readouterr().out
