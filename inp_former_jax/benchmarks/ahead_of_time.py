@@ -7,7 +7,6 @@ which is what bounds its speed, and how much memory it takes.
 import importlib.util
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +23,6 @@ from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference.predict_step import make_predict_step
 from inp_former_jax.models import inp_former
 from inp_former_jax.training.model_state import DTYPES, in_compute_dtype
-from inp_former_jax.training.train_step import jit_train_step
 
 _WORKS = (steps.PREDICT, steps.STEP)
 _MIB = 2**20
@@ -106,12 +104,9 @@ def compile_works(config: ConfigDict, mesh: Mesh) -> dict[str, Program]:
   graphdef, trainable, frozen = inp_former.split(nnx.eval_shape(settings.build))
   dtype = DTYPES[settings.dtype]
   frozen = jax.eval_shape(lambda f: in_compute_dtype(f, dtype), frozen)
-  optimizer = experiment.make_optimizer(
-    config, experiment.make_schedule(config, 1000)
-  )
-  state = (trainable, jax.eval_shape(optimizer.init, trainable))
-  shardings = sharding.parameter_shardings(mesh, state)
-  state, frozen = _placed(mesh, state), _placed(mesh, frozen)
+  frozen = sharding.abstract(frozen, sharding.parameter_shardings(mesh, frozen))
+  recipe = steps.recipe(config, graphdef, trainable, mesh)
+  state = recipe.abstract
   images = jax.ShapeDtypeStruct(
     (config.batch_size, *crop, 3),
     jnp.uint8,
@@ -120,15 +115,10 @@ def compile_works(config: ConfigDict, mesh: Mesh) -> dict[str, Program]:
   predict = make_predict_step(
     graphdef, mesh, patch_size=patch_size, size=config.evaluation.size
   )
-  step = jit_train_step(graphdef, optimizer, mesh, shardings, **config.loss)
   return {
     steps.PREDICT: compiling.compile_anew(predict, state[0], frozen, images),
-    steps.STEP: compiling.compile_anew(step, state, frozen, images),
+    steps.STEP: compiling.compile_anew(recipe.step, state, frozen, images),
   }
-
-
-def _placed(mesh: Mesh, tree: Any) -> Any:
-  return sharding.abstract(tree, sharding.parameter_shardings(mesh, tree))
 
 
 def format_table(

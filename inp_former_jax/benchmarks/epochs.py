@@ -22,7 +22,7 @@ import jax
 from ml_collections import ConfigDict
 
 from inp_former_jax import experiment, sharding, training_inputs
-from inp_former_jax.benchmarks import compiling
+from inp_former_jax.benchmarks import compiling, steps
 from inp_former_jax.data import loader
 from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.data.cache_key import cache_folder
@@ -30,7 +30,6 @@ from inp_former_jax.data.records import Dataset
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.training import loop, model_state
 from inp_former_jax.training.model_state import ModelState
-from inp_former_jax.training.train_step import jit_train_step
 from inp_former_jax.weights import pretrained
 
 _IGNORED = loop.Hooks(
@@ -198,19 +197,9 @@ class _Stepper:
     mesh: jax.sharding.Mesh,
     inputs: training_inputs.TrainingInputs,
   ):
-    optimizer = experiment.make_optimizer(
-      config, experiment.make_schedule(config, 1000)
+    self._recipe = steps.recipe(
+      config, model.graphdef, model.abstract_trainable, mesh
     )
-
-    def initialise(trainable):
-      return trainable, optimizer.init(trainable)
-
-    abstract = jax.eval_shape(initialise, model.abstract_trainable)
-    shardings = sharding.parameter_shardings(mesh, abstract)
-    self._step = jit_train_step(
-      model.graphdef, optimizer, mesh, shardings, **config.loss
-    )
-    self._initialise = jax.jit(initialise, out_shardings=shardings)
     self._model, self._inputs = model, inputs
     self._program: compiling.Program | None = None
     self.compile_seconds = 0.0
@@ -218,7 +207,7 @@ class _Stepper:
 
   def initial(self) -> Any:
     """Returns the initial training state."""
-    return self._initialise(self._model.initial_trainable())
+    return self._recipe.initialise(self._model.initial_trainable())
 
   def step(self, state: Any, batch: Mapping[str, jax.Array]) -> Any:
     """Takes a step, for `loop.run`."""
@@ -226,7 +215,7 @@ class _Stepper:
     if self._program is None:
       start = time.perf_counter()
       self._program = compiling.compile_anew(
-        self._step, state, frozen, **arguments
+        self._recipe.step, state, frozen, **arguments
       )
       self.compile_seconds = time.perf_counter() - start
       self.clock.leave_out(self.compile_seconds)

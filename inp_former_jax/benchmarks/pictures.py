@@ -162,7 +162,8 @@ def _run(
     seconds=seconds,
     before=watch.before,
     highest=watch.highest,
-    process=memory.highest_resident(),
+    # The kernel's own highest lags behind by some pages.
+    process=max(memory.highest_resident(), watch.highest),
     parts=parts,
   )
 

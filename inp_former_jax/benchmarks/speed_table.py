@@ -7,9 +7,8 @@ from inp_former_jax.benchmarks.rounds import Spread
 from inp_former_jax.benchmarks.speed import Speed, Speeds
 
 _NOTES = """\
-of floor: the shortest time that the rates allow / the time taken; compiler's: \
-by
-XLA's own count, in which a loop's body counts once and caches are unknown."""
+of floor: the shortest time that the rates allow / the time taken
+compiler: XLA's own count; a loop's body counts once, and caches are unknown"""
 
 
 def format_table(found: Speeds) -> str:

@@ -23,6 +23,7 @@ from inp_former_jax.training.train_step import State, jit_train_step
 
 PREDICT, STEP, CACHED = "predict", "step", "cached"
 WORKS = (PREDICT, STEP, CACHED)
+_STEPS = 1000  # of the schedule, which has no influence on the speed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,53 @@ class Work:
   floor_bytes: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """How a model is trained, as a run does it.
+
+  Attributes:
+    abstract: Shapes, dtypes and shardings of the training state.
+    initialise: Jitted function from the trainable part to a training state that
+      shares no memory with it.
+    step: The jitted training step, whose state is donated.
+  """
+
+  abstract: State
+  initialise: Callable[[nnx.State], State]
+  step: Callable[..., Any]
+
+
+def recipe(
+  config: ConfigDict,
+  graphdef: nnx.GraphDef,
+  trainable: nnx.State,
+  mesh: jax.sharding.Mesh,
+) -> Recipe:
+  """Puts optimizer and step together; nothing is compiled yet.
+
+  Args:
+    config: The config of a run; loss and optimizer are read.
+    graphdef: Structure of the model.
+    trainable: Its trainable part, which may be abstract.
+    mesh: The devices, which need not be there.
+  """
+  optimizer = experiment.make_optimizer(
+    config, experiment.make_schedule(config, _STEPS)
+  )
+
+  def initialise(trainable: nnx.State) -> State:
+    copy = jax.tree.map(lambda x: x + 0, trainable)
+    return copy, optimizer.init(copy)
+
+  abstract = jax.eval_shape(initialise, trainable)
+  shardings = sharding.parameter_shardings(mesh, abstract)
+  return Recipe(
+    abstract=sharding.abstract(abstract, shardings),
+    initialise=jax.jit(initialise, out_shardings=shardings),
+    step=jit_train_step(graphdef, optimizer, mesh, shardings, **config.loss),
+  )
+
+
 class Trainer:
   """The training state of a model, which all works that train it share.
 
@@ -65,30 +113,15 @@ class Trainer:
       model: The model, whose parameters are copied.
     """
     self._model = model
-    self._optimizer = experiment.make_optimizer(
-      config, experiment.make_schedule(config, 1000)
-    )
-    abstract = jax.eval_shape(self._initial, model.trainable)
-    self._shardings = sharding.parameter_shardings(model.mesh, abstract)
-    self.step = jit_train_step(
-      model.graphdef,
-      self._optimizer,
-      model.mesh,
-      self._shardings,
-      **config.loss,
-    )
+    self._recipe = recipe(config, model.graphdef, model.trainable, model.mesh)
+    self.step = self._recipe.step
     self._state: State | None = None
-
-  def _initial(self, trainable: nnx.State) -> State:
-    copy = jax.tree.map(lambda x: x + 0, trainable)
-    return copy, self._optimizer.init(copy)
 
   @property
   def state(self) -> State:
     """The state after the steps so far."""
     if self._state is None:
-      initial = jax.jit(self._initial, out_shardings=self._shardings)
-      self._state = initial(self._model.trainable)
+      self._state = self._recipe.initialise(self._model.trainable)
     return self._state
 
   def advance(self, run: Callable[..., Any], *arguments: Any) -> None:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from inp_former_jax.models import placement, tpu_attention
+from inp_former_jax.models.precision import at_least_float32
 
 AUTO, XLA, BY_HEAD, CUDNN, PALLAS = "auto", "xla", "by_head", "cudnn", "pallas"
 IMPLEMENTATIONS = (AUTO, XLA, BY_HEAD, CUDNN, PALLAS)
@@ -104,8 +105,7 @@ def _by_head(qkv: jax.Array, num_heads: int) -> jax.Array:
   def one_head(qkv: jax.Array) -> jax.Array:
     q, k, v = qkv
     logits = jnp.dot(q * q.shape[-1] ** -0.5, k.T)
-    wide = jnp.promote_types(logits.dtype, jnp.float32)
-    weights = jax.nn.softmax(logits.astype(wide))
+    weights = jax.nn.softmax(at_least_float32(logits))
     return jnp.dot(weights.astype(v.dtype), v)
 
   def all_heads(qkv: jax.Array) -> jax.Array:

@@ -14,17 +14,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from inp_former_jax.models import layers
+from inp_former_jax.models.precision import at_least_float32
 
 LAYER_NORM_EPS = 1e-8  # of the trainable part; the encoder's is 1e-6
 trunc_normal = nnx.initializers.truncated_normal(0.01, lower=-3.0, upper=3.0)
-
-
-def at_least_float32(x: jax.Array) -> jax.Array:
-  """Casts to float32, the least that losses and scores are computed in.
-
-  float64 is kept, because the verification computes in it.
-  """
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class CrossAttention(nnx.Module):

@@ -84,10 +84,7 @@ def count(
       rngs=nnx.Rngs(0),
     )
   )
-  shapes = {
-    "/".join(map(str, path)): variable.get_value().shape
-    for path, variable in nnx.to_flat_state(nnx.state(model))
-  }
+  shapes = _shapes(model)
   size = variant.patch_size
   patches = (height // size) * (width // size)
   tokens = patches + 1 + num_registers
@@ -120,6 +117,14 @@ def count(
     encoder_multiply_adds=of_encoder + in_encoder,
     backward_multiply_adds=2 * trainable - layers["bottleneck/fc1/kernel"],
   )
+
+
+def _shapes(model: INPFormer) -> dict[str, tuple[int, ...]]:
+  """Returns the shapes of all parameters by path."""
+  return {
+    "/".join(map(str, path)): variable.get_value().shape
+    for path, variable in nnx.to_flat_state(nnx.state(model))
+  }
 
 
 def _rows(path: str, tokens: int, patches: int, inps: int) -> int:

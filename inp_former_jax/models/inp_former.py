@@ -23,9 +23,9 @@ from inp_former_jax.models.blocks import (
   ExtractorBlock,
   GuidedBlock,
   SelfAttentionBlock,
-  at_least_float32,
   trunc_normal,
 )
+from inp_former_jax.models.precision import at_least_float32
 from inp_former_jax.models.similarity import unit_vectors
 
 NUM_PROTOTYPES = 6  # INPs per image, as in the paper

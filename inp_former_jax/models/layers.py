@@ -6,10 +6,10 @@ Letters in shapes: B batch, N tokens, C width.
 import functools
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from inp_former_jax.models.attention import AUTO, softmax_attention
+from inp_former_jax.models.precision import at_least_float32
 
 
 class LayerNorm(nnx.LayerNorm):
@@ -52,7 +52,7 @@ def gelu(x: jax.Array) -> jax.Array:
     The values, of the same shape and dtype.
   """
   # A bfloat16 sum 1 + erf would be 0 below -2.7.
-  wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  wide = at_least_float32(x)
   return (0.5 * wide * (1.0 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
 
 

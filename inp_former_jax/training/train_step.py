@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from inp_former_jax import sharding
 from inp_former_jax.data import augment, transforms
 from inp_former_jax.models import placement
-from inp_former_jax.models.blocks import at_least_float32
 from inp_former_jax.models.inp_former import INPFormer
+from inp_former_jax.models.precision import at_least_float32
 from inp_former_jax.training import losses
 
 State = tuple[nnx.State, optax.OptState]  # trainable part, optimizer's state

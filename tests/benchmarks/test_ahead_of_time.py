@@ -8,18 +8,14 @@ import pytest
 
 from inp_former_jax import sharding
 from inp_former_jax.benchmarks import ahead_of_time
-from inp_former_jax.configs import demo
 
 HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
 
 
 @pytest.fixture
-def config():
-  config = demo.get_config()
+def config(config):
   config.model.encoder = "dinov2_vit_femto_14"
   config.model.dtype = "bfloat16"
-  config.batch_size = 2
-  config.data.resize = config.data.crop = 56
   return config
 
 

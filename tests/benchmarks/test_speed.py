@@ -16,14 +16,6 @@ from tests.conftest import tiny_config
 _FEMTO = "dinov2_vit_femto_14"
 
 
-@pytest.fixture
-def config():
-  config = demo.get_config()
-  config.batch_size = 2
-  config.data.resize = config.data.crop = 56
-  return config
-
-
 def scopes_of(text: str) -> set[str]:
   """The scopes in the names of a compiled program's operations."""
   names = re.findall(r'op_name="([^"]*)"', text)

@@ -5,10 +5,12 @@ import json
 import pytest
 
 from inp_former_jax.benchmarks import data
+from tests.conftest import tiny_config
 
 
 @pytest.fixture
-def small(config, monkeypatch):
+def small(dataset_root, monkeypatch):
+  config = tiny_config(dataset_root)
   monkeypatch.setattr(data, "SIDE", 96)
   config.data.num_workers = 0
   return config

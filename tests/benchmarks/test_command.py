@@ -9,17 +9,8 @@ import pytest
 
 from inp_former_jax import benchmark
 from inp_former_jax.benchmarks import memory, models, pictures, record, steps
-from inp_former_jax.configs import demo
 
 _FEMTO = "dinov2_vit_femto_14"
-
-
-@pytest.fixture
-def config():
-  config = demo.get_config()
-  config.batch_size = 2
-  config.data.resize = config.data.crop = 56
-  return config
 
 
 def test_models_score_at_the_evaluation_size_of_the_config(config):
