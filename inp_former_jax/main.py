@@ -11,7 +11,7 @@ config that the run recorded there.
 import jax
 from absl import app, flags
 
-from inp_former_jax import command_line, compilation_cache
+from inp_former_jax import command_line, compilation_cache, freed_memory
 
 _CONFIG, _WORKDIR = command_line.define_flags(
   "Folder for checkpoints, logs and results, e.g. --workdir=workdir/parts. A "
@@ -57,6 +57,7 @@ def main(argv: list[str]) -> None:
   # Importing takes some seconds, in which the command must not seem to hang.
   print("Loading Flax, Orbax and the data libraries ...", flush=True)
   compilation_cache.enable()
+  freed_memory.keep()
   if _DISTRIBUTED.value:
     command_line.call(_join, *given)
   # Imported late: the first use of a device must come after the line above.
