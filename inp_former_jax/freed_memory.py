@@ -53,7 +53,7 @@ def _computes_on_cpu() -> bool:
   Where a plugin for another device is installed, that device may be missing;
   its host is not slowed by a setting that it does not get.
   """
-  platforms = jax.config.read("jax_platforms")
+  platforms = jax.config.values["jax_platforms"]
   if platforms:
     return platforms.split(",")[0] == "cpu"
   return not (

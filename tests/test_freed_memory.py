@@ -73,7 +73,7 @@ def mallopt_fails(monkeypatch):
 
 
 def test_nothing_happens_where_another_device_computes(mallopt_fails):
-  before = jax.config.read("jax_platforms")
+  before = jax.config.values["jax_platforms"]
   try:
     jax.config.update("jax_platforms", "cuda,cpu")
     assert not freed_memory.keep()
