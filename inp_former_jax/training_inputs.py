@@ -16,7 +16,7 @@ from inp_former_jax.data.ordered_batches import ordered_batches
 from inp_former_jax.data.records import Dataset
 from inp_former_jax.data.training_examples import epoch
 from inp_former_jax.data.transforms import Preprocessing, load_image
-from inp_former_jax.training import feature_cache
+from inp_former_jax.training import feature_cache, train_step
 from inp_former_jax.training.feature_places import Features
 from inp_former_jax.training.model_state import ModelState
 from inp_former_jax.training.progress import announce
@@ -31,25 +31,38 @@ class ImageInputs:
 
   Attributes:
     batches: The batches of this process.
+    mesh: The devices that train.
   """
 
   batches: loader.TrainingBatches
+  mesh: Mesh
+  _encode: Callable[..., jax.Array] | None = None
 
   def prepare(self, model: ModelState) -> None:
-    """Does nothing: images are read when they are needed.
+    """Reads no image, only makes the encoder's program if it is one.
 
     Args:
       model: The model of the run.
     """
+    if train_step.encodes_apart(self.mesh):
+      encode = train_step.jit_encode(
+        model.graphdef, model.abstract_trainable, self.mesh
+      )
+      self._encode = functools.partial(encode, model.frozen)
 
   def arguments(self, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
-    """Returns the arguments of the training step: images and augmentations.
+    """Returns the arguments of the training step, after `prepare`.
+
+    They are images and augmentations, or the groups that an encoder of its own
+    makes of them.
 
     Args:
       batch: A batch, as global arrays.
     """
-    augmentation = batch.get("augmentation")
-    return {"images": batch["image"], "augmentation": augmentation}
+    images, augmentation = batch["image"], batch.get("augmentation")
+    if self._encode is not None:
+      return {"groups": self._encode(images, augmentation)}
+    return {"images": images, "augmentation": augmentation}
 
   def close(self) -> None:
     """Stops reading."""
@@ -160,7 +173,7 @@ def training_inputs(
     **_workers(config),
     **common,
   )
-  return ImageInputs(batches)
+  return ImageInputs(batches, mesh)
 
 
 def _compute_features(

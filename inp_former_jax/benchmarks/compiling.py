@@ -68,6 +68,37 @@ def compile_anew(function: Any, *arguments: Any, **named: Any) -> Program:
   )
 
 
+def in_turn(
+  first: Program, second: Program, run: Callable[..., Any]
+) -> Program:
+  """Describes two programs of which the second takes what the first returns.
+
+  Args:
+    first: The first program.
+    second: The second one. It keeps nothing of the first but its outputs.
+    run: Function that calls both.
+
+  Returns:
+    Both as one program.
+  """
+
+  def combine(function: Callable[..., Any], name: str) -> Any:
+    values = [getattr(program, name) for program in (first, second)]
+    return None if None in values else function(values)
+
+  between = first.output_bytes or 0
+  return Program(
+    run=run,
+    text=first.text + second.text,
+    compile_seconds=first.compile_seconds + second.compile_seconds,
+    temporary_bytes=combine(lambda x: max(x) + between, "temporary_bytes"),
+    argument_bytes=combine(lambda x: sum(x) - between, "argument_bytes"),
+    output_bytes=second.output_bytes,
+    flops=combine(sum, "flops"),
+    bytes_accessed=combine(sum, "bytes_accessed"),
+  )
+
+
 @contextlib.contextmanager
 def without_cache() -> Iterator[None]:
   """Switches JAX's persistent compilation cache off while it is entered.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
@@ -19,7 +20,12 @@ from inp_former_jax.benchmarks.compiling import Program
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.models import complexity
 from inp_former_jax.training.model_state import DTYPES
-from inp_former_jax.training.train_step import State, jit_train_step
+from inp_former_jax.training.train_step import (
+  State,
+  encodes_apart,
+  jit_encode,
+  jit_train_step,
+)
 
 PREDICT, STEP, CACHED = "predict", "step", "cached"
 WORKS = (PREDICT, STEP, CACHED)
@@ -169,9 +175,13 @@ def build(
     call = _predicting(program, arguments)
     flops = counts.predict_flops
   else:
+    apart = encodes_apart(model.mesh)
     given = (inputs,) if name == STEP else (None, None, inputs)
     arguments = (model.frozen, *given)
-    program = compiling.compile_anew(trainer.step, trainer.state, *arguments)
+    if name == STEP and apart:
+      program = _encode_and_step(model, trainer, inputs)
+    else:
+      program = compiling.compile_anew(trainer.step, trainer.state, *arguments)
     moved = 2 * floor.bytes_on_device(trainer.state)
     moved += floor.bytes_on_device(arguments if name == STEP else inputs)
     call = _training(trainer, program, arguments)
@@ -179,6 +189,28 @@ def build(
   return Work(
     name, model, batch_size, crop, program, call, flops, floor_bytes=moved
   )
+
+
+def _encode_and_step(
+  model: TrainedModel, trainer: Trainer, images: jax.Array
+) -> Program:
+  """Compiles the step in two programs, as `ImageInputs` has them."""
+  encode = jit_encode(model.graphdef, model.trainable, model.mesh)
+  groups = jax.ShapeDtypeStruct(
+    jax.eval_shape(encode, model.frozen, images).shape,
+    jnp.float32,
+    sharding=sharding.batch_sharding(model.mesh),
+  )
+  first = compiling.compile_anew(encode, model.frozen, images)
+  second = compiling.compile_anew(
+    trainer.step, trainer.state, model.frozen, None, None, groups
+  )
+
+  def run(state: State, frozen: nnx.State, images: jax.Array) -> Any:
+    groups = first.run(frozen, images)
+    return second.run(state, frozen, None, None, groups)
+
+  return compiling.in_turn(first, second, run)
 
 
 def _predicting(program: Program, arguments: Any) -> Callable[[], object]:
