@@ -41,7 +41,7 @@ def define_config() -> flags.FlagHolder:
   try:
     names = ", ".join(config_files.config_names())
   except config_files.ConfigError as error:
-    sys.exit(f"error: {error}")
+    sys.exit(f"error: {escaped(error)}")
   config = config_flags.DEFINE_config_file(
     "config", None, f"{_CONFIG_HELP} The names are {names}."
   )

@@ -7,6 +7,7 @@ import ast
 import functools
 import graphlib
 import pathlib
+import re
 
 import pytest
 
@@ -196,6 +197,14 @@ def test_images_are_opened_in_one_place_only():
     and ast.unparse(node) in ("Image.open", "PIL.Image.open", "imageio")
   }
   assert opening == {f"{PACKAGE}.data.image_files"}
+
+
+def test_commands_escape_the_errors_that_they_print():
+  # They name files, whose names may hold escape sequences.
+  for module, path in sources().items():
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+      raw = re.search(r'f"error: \{(?!escaped\()', line)
+      assert not raw, f"{module}, line {number}: {line.strip()}"
 
 
 def test_the_rooms_themselves_form_no_circle():

@@ -31,7 +31,7 @@ from inp_former_jax.data.layouts.entries import (
 )
 from inp_former_jax.data.names import require_name
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Record
-from inp_former_jax.data.text_files import parse_json, read_bytes
+from inp_former_jax.data.text_files import parse_json, read_bytes, shown
 
 NAMES = ("split.csv", "split.jsonl")
 COLUMNS = ("image", "label", "mask", "category", "split", "defect")
@@ -175,7 +175,7 @@ def _check_header(names: Sequence[str], where: str) -> None:
       )
   if "image" not in names:
     raise DataError(
-      f"{where} has no column image; found {', '.join(names)}. Name the "
+      f"{where} has no column image; found {', '.join(names[:8])}. Name the "
       "columns in the first line."
     )
 
@@ -186,8 +186,8 @@ def _check_columns(names: Sequence[str], where: str) -> None:
     return
   nearest = difflib.get_close_matches(unknown[0].lower(), COLUMNS, n=1)
   raise DataError(
-    f"{where}: unknown columns {', '.join(map(repr, unknown))}; the columns "
-    f"are {', '.join(COLUMNS)}. "
+    f"{where}: unknown columns {', '.join(map(shown, unknown[:8]))}; the "
+    f"columns are {', '.join(COLUMNS)}. "
     + (f"Did you mean {nearest[0]!r}? " if nearest else "")
     + "Rename or remove them."
   )
@@ -250,7 +250,7 @@ def _check_normal(row: _Row, defect: str) -> None:
     given = "" if "label" in row.cells else " (because none is given)"
     raise DataError(
       f"{row.where}: the label is normal{given} but the {claims} is "
-      f"{row.cells[claims]!r}. Set the label to anomaly, or leave the "
+      f"{shown(row.cells[claims])}. Set the label to anomaly, or leave the "
       f"{claims} empty."
     )
 
@@ -261,7 +261,7 @@ def _choice(
   value = row.cells.get(column, default).lower()
   if value not in choices:
     raise DataError(
-      f"{row.where}: {column} is {row.cells[column]!r}; expected one of "
+      f"{row.where}: {column} is {shown(row.cells[column])}; expected one of "
       f"{', '.join(choices)}. Fix the line."
     )
   return value

@@ -158,8 +158,8 @@ def _read_split(file: pathlib.Path) -> Iterator[_Row]:
       columns = reader.fieldnames or []
       if sorted(columns) != sorted(COLUMNS):
         raise DataError(
-          f"{file} has the columns {', '.join(columns) or '(none)'}; expected "
-          f"{', '.join(COLUMNS)}. Copy it from the archive of VisA."
+          f"{file} has the columns {', '.join(columns[:8]) or '(none)'}; "
+          f"expected {', '.join(COLUMNS)}. Copy it from the archive of VisA."
         )
       for row in reader:
         where = f"{file}, line {reader.line_num}"
