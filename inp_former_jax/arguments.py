@@ -12,6 +12,7 @@ import rich.console
 import rich.progress
 
 from inp_former_jax.field_names import with_flag_names
+from inp_former_jax.terminal import escaped
 
 FAILED = 2  # the exit code of a command that could not do its work
 PREDICTOR_FLAGS = (
@@ -153,10 +154,8 @@ def run(command: Callable[[], int], flags: Collection[str] = ()) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FAILED
   except _REPORTED as error:
-    print(
-      f"error: {with_flag_names(str(error), (*PREDICTOR_FLAGS, *flags))}",
-      file=sys.stderr,
-    )
+    text = with_flag_names(str(error), (*PREDICTOR_FLAGS, *flags))
+    print(f"error: {escaped(text)}", file=sys.stderr)
     return FAILED
 
 

@@ -1,6 +1,7 @@
 """Writes files and folders that appear whole or not at all."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import shutil
@@ -21,7 +22,11 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+  # A name may have 255 bytes, and only a few more are added to it.
+  stem = path.stem
+  if len(os.fsencode(stem)) > 200:
+    stem = hashlib.sha256(os.fsencode(stem)).hexdigest()
+  part = path.with_name(f".{stem}.{os.getpid()}.part{path.suffix}")
   try:
     yield part
     # Without fsync, a power failure could leave an empty file under the new

@@ -10,6 +10,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from inp_former_jax import config_files
+from inp_former_jax.terminal import escaped
 
 _REPORTED = (
   *(ValueError, OSError, RuntimeError, ArithmeticError, ImportError),
@@ -40,7 +41,7 @@ def define_config() -> flags.FlagHolder:
   try:
     names = ", ".join(config_files.config_names())
   except config_files.ConfigError as error:
-    sys.exit(f"error: {error}")
+    sys.exit(f"error: {escaped(error)}")
   config = config_flags.DEFINE_config_file(
     "config", None, f"{_CONFIG_HELP} The names are {names}."
   )
@@ -88,7 +89,7 @@ def call(function: Callable, *arguments) -> None:
   except _REPORTED as error:
     if flags.FLAGS.verbosity > 0:
       raise
-    sys.exit(f"error: {error}\n(--verbosity=1 shows where.)")
+    sys.exit(f"error: {escaped(error)}\n(--verbosity=1 shows where.)")
 
 
 def run(
@@ -165,7 +166,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
   except (config_files.ConfigError, AttributeError, KeyError) as error:
     if _value_of("verbosity", argv[1:]) not in (None, "0", "-1", "-2", "-3"):
       raise
-    sys.exit(f"error: {_config_error(error)}")
+    sys.exit(f"error: {escaped(_config_error(error))}")
 
 
 def _config_error(error: Exception) -> str:

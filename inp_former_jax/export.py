@@ -36,6 +36,7 @@ from inp_former_jax.inference.calibration import (
   Calibration,
   find_calibration,
 )
+from inp_former_jax.terminal import escaped
 from inp_former_jax.training import checkpoint
 from inp_former_jax.training.progress import announce
 
@@ -75,7 +76,8 @@ def _run(args: argparse.Namespace) -> int:
   try:
     _export(args)
   except DifferenceError as error:
-    print(f"error: {with_flag_names(str(error), _FLAGS)}", file=sys.stderr)
+    text = with_flag_names(str(error), _FLAGS)
+    print(f"error: {escaped(text)}", file=sys.stderr)
     return 1
   return 0
 

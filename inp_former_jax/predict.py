@@ -24,6 +24,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from inp_former_jax import arguments
+from inp_former_jax.terminal import escaped
 
 ANOMALOUS, UNREADABLE = 1, 3  # exit codes
 _LISTED = 1000  # unreadable files, at most
@@ -123,7 +124,7 @@ def _run(args: argparse.Namespace) -> int:
     args.workdir, **arguments.predictor_arguments(args)
   )
   for note in notes.notes(predictor, args.workdir):
-    print(note, file=sys.stderr)
+    print(escaped(note), file=sys.stderr)
   if args.out is not None:
     out = answer_files.AnswerFiles(
       args.out,
@@ -153,7 +154,7 @@ def _run(args: argparse.Namespace) -> int:
         )
         answer_all.watched(args.watch, files)
   for line in summary.lines():
-    print(line, file=sys.stderr)
+    print(escaped(line), file=sys.stderr)
   if files is not None:
     written = ", ".join(files.written)
     print(f"Written to {files.folder}: {written}", file=sys.stderr)
@@ -189,7 +190,7 @@ class _Answering:
       folder,
       known=lambda path: files is not None and files.has(path),
       excluded=self._is_own,
-      warn=lambda text: print(text, file=sys.stderr, flush=True),
+      warn=lambda text: print(escaped(text), file=sys.stderr, flush=True),
     ):
       self._stream(paths, lambda: None)
 
@@ -203,7 +204,8 @@ class _Answering:
 
     def unreadable(error) -> None:
       if self._args.watch:  # it may be long until the end
-        print(f"could not be read: {error}", file=sys.stderr, flush=True)
+        text = escaped(f"could not be read: {error}")
+        print(text, file=sys.stderr, flush=True)
       self._summary.add_unreadable(str(error))
       advance()
 

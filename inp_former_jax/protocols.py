@@ -8,6 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from inp_former_jax import config_files, evaluate, experiment, train
+from inp_former_jax.data.names import path_within
 from inp_former_jax.evaluation import report, results
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.training import checkpoint
@@ -150,7 +151,7 @@ def _each_category(
   tested = {record.category for record in dataset.test}
   for number, category in enumerate(dataset.categories, start=1):
     own = _of_category(config, category)
-    folder = workdir / category
+    folder = path_within(workdir, category)
     if category not in tested:
       untested.append(category)
       if not again:

@@ -150,7 +150,8 @@ def records_of(
     name = category
     if category == FROM_FOLDER:
       name = category_of_folder(path, categories)
-    records.append(Record(path, name, NORMAL, "good"))
+    source = name.partition("/")[0] if "/" in name else ""
+    records.append(Record(path, name, NORMAL, "good", source=source))
   for root in labelled:
     dataset = read_layout(layout, root)
     records += [*dataset.validation, *dataset.test]

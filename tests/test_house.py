@@ -7,6 +7,7 @@ import ast
 import functools
 import graphlib
 import pathlib
+import re
 
 import pytest
 
@@ -63,7 +64,9 @@ ROOMS = {
 }
 TOP = {
   "arguments",
+  "archives",
   "sharding",
+  "terminal",
   "atomic",
   "command_line",
   "compilation_cache",
@@ -183,6 +186,26 @@ def test_rooms_take_values_and_not_the_config():
       if module.rsplit(".", 1)[-1] not in exceptions:
         text = sources()[module].read_text()
         assert "ml_collections" not in text, f"{module} takes the config"
+
+
+def test_images_are_opened_in_one_place_only():
+  # Elsewhere the formats, the size and the kind of file would go unchecked.
+  opening = {
+    module
+    for module, path in sources().items()
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.Attribute | ast.alias)
+    and ast.unparse(node) in ("Image.open", "PIL.Image.open", "imageio")
+  }
+  assert opening == {f"{PACKAGE}.data.image_files"}
+
+
+def test_commands_escape_the_errors_that_they_print():
+  # They name files, whose names may hold escape sequences.
+  for module, path in sources().items():
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+      raw = re.search(r'f"error: \{(?!escaped\()', line)
+      assert not raw, f"{module}, line {number}: {line.strip()}"
 
 
 def test_the_rooms_themselves_form_no_circle():

@@ -11,6 +11,7 @@ import pathlib
 import sys
 
 from inp_former_jax.field_names import with_field_names
+from inp_former_jax.terminal import escaped
 from inp_former_jax.weights import files
 from inp_former_jax.weights.dinov2_names import (
   EncoderSizes,
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
   try:
     sizes = convert_file(args.source, args.target)
   except (ValueError, OSError, ImportError) as error:
-    print(f"error: {with_field_names(str(error))}", file=sys.stderr)
+    print(f"error: {escaped(with_field_names(str(error)))}", file=sys.stderr)
     return 1
   print(
     f"{args.target}: {sizes}; names of facebookresearch/dinov2, float32, "

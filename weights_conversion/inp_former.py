@@ -11,6 +11,7 @@ import pathlib
 import sys
 
 from inp_former_jax.field_names import with_field_names
+from inp_former_jax.terminal import escaped
 from inp_former_jax.weights import files
 from weights_conversion.official_checkpoints import to_flax, to_torch
 
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
       step = to_torch(args.workdir, args.target, args.encoder)
       print(f"{args.target}: the checkpoint of step {step}")
   except (ValueError, OSError, ImportError, RuntimeError) as error:
-    print(f"error: {with_field_names(str(error))}", file=sys.stderr)
+    print(f"error: {escaped(with_field_names(str(error)))}", file=sys.stderr)
     return 1
   return 0
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 
 from inp_former_jax.field_names import with_field_names
+from inp_former_jax.terminal import escaped
 from inp_former_jax.weights import files
 from inp_former_jax.weights.dinov2_names import (
   EncoderSizes,
@@ -163,11 +164,11 @@ def main(argv: list[str] | None = None) -> int:
   try:
     lines = describe(args.file).lines()
   except (ValueError, OSError, ImportError) as error:
-    print(f"error: {with_field_names(str(error))}", file=sys.stderr)
+    print(f"error: {escaped(with_field_names(str(error)))}", file=sys.stderr)
     return 1
-  print(args.file)
+  print(escaped(args.file))
   for label, text in lines.items():
-    print(f"  {label:<11} {text}")
+    print(escaped(f"  {label:<11} {text}"))
   return 0
 
 

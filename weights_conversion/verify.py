@@ -21,6 +21,7 @@ from inp_former_jax import compilation_cache
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.field_names import with_field_names
 from inp_former_jax.inference import trained
+from inp_former_jax.terminal import escaped
 from weights_conversion.verification import image_scores
 from weights_conversion.verification.comparison import Result
 from weights_conversion.verification.reference_folder import verify
@@ -148,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     is_model = args.path.is_file() or is_workdir
     results = _report_model(args) if is_model else _report_folder(args)
   except (OSError, ValueError, ImportError, RuntimeError) as error:
-    print(f"error: {with_field_names(str(error))}", file=sys.stderr)
+    print(f"error: {escaped(with_field_names(str(error)))}", file=sys.stderr)
     return 1
   if results is None:  # scores only
     return 0

@@ -26,6 +26,7 @@ from inp_former_jax.data.layouts.registry import LAYOUTS, read_layout
 from inp_former_jax.data.layouts.tree import absolute
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.field_names import with_field_names, with_flag_names
+from inp_former_jax.terminal import escaped
 
 # The sizes of configs/folder.py; the configs of the other layouts have the
 # paper's.
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
   try:
     dataset = read_layout(args.layout, args.root, categories)
   except (DataError, OSError) as error:
-    print(f"error: {_with_flags(str(error))}", file=sys.stderr)
+    print(f"error: {escaped(_with_flags(str(error)))}", file=sys.stderr)
     return 2
   bar = arguments.progress_bar()
   with bar:

@@ -5,17 +5,22 @@ import functools
 import io
 import os
 import pathlib
+import re
 import stat
 import threading
 import types
 import warnings
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from PIL import Image, UnidentifiedImageError
 
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.pixel_limits import max_pixels, too_large
 
+# The formats that are opened, whatever a file is called; JPEG includes MPO.
+# Pillow knows others, of which some start other programs (EPS: Ghostscript).
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
 # Endings of the names of image files, in lower case.
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 IMAGE, MASKS = "image", "masks"  # features of the stored data set
@@ -85,6 +90,7 @@ class StoredFile:
     """
     try:
       image, masks = _read_record(self.folder, self.split, self.index)
+      content = image if self.mask is None else masks[self.mask]
     # The readers of array_record raise ValueError, RuntimeError and others.
     except Exception as error:
       reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
@@ -93,7 +99,7 @@ class StoredFile:
         f"of {self.split}): {reason}. Copy the folder again, or remove it and "
         "build the data set again."
       ) from error
-    return io.BytesIO(image if self.mask is None else masks[self.mask])
+    return io.BytesIO(content)
 
 
 ImageFile = pathlib.Path | StoredFile  # the types of the files of a record
@@ -103,10 +109,10 @@ ImageSource = str | os.PathLike | StoredFile
 def open_image_file(source: ImageSource) -> Image.Image:
   """Opens an image, as `PIL.Image.open` does, if it is safe to decode.
 
-  Every image of training, evaluation and prediction is opened here. The limit
-  of its size is twice `PIL.Image.MAX_IMAGE_PIXELS` pixels, with the value that
-  this has at the time; if it is None, there is no limit. Below the limit
-  Pillow's warnings about the size are silenced.
+  Every image of training, evaluation and prediction is opened here: only of
+  FORMATS, and with at most so many pixels as `pixel_limits` says. Pillow's own
+  limit, twice the value of `PIL.Image.MAX_IMAGE_PIXELS` at the time, holds too;
+  below it, Pillow's warnings about the size are silenced.
 
   Args:
     source: The path of the image, or the file within a TFDS data set.
@@ -116,26 +122,25 @@ def open_image_file(source: ImageSource) -> Image.Image:
 
   Raises:
     DataError: If the path is not that of a regular file, if the image has too
-      many pixels, several frames or is a program in PostScript, or if the data
-      set that holds the file cannot be read.
-    UnidentifiedImageError: If the file is not an image.
+      many pixels or several frames, or if the data set that holds the file
+      cannot be read.
+    UnidentifiedImageError: If the file is not an image of one of FORMATS.
     OSError: If the file cannot be opened.
   """
   require_regular_file(source)
   if _NO_SIZE_WARNING not in warnings.filters:
     # `warnings.catch_warnings` would change the filters of all threads.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+  limit = max_pixels()
   try:
     image = _open(source)
   except Image.DecompressionBombError as error:
     # "Image size (N pixels) exceeds limit of M pixels, could be ..."
-    reason = str(error).partition(",")[0]
-    raise DataError(
-      f"{printable(source)} is not decoded: {reason[:1].lower()}{reason[1:]}. "
-      "Cut the image into parts or make it smaller; or, if you trust the file, "
-      "raise the limit, which is twice PIL.Image.MAX_IMAGE_PIXELS."
-    ) from error
+    pixels, allowed, *_ = re.findall(r"\d+", str(error))
+    raise too_large(printable(source), pixels, allowed) from error
   try:
+    if (pixels := image.width * image.height) > limit:
+      raise too_large(printable(source), str(pixels), str(limit))
     _require_single_picture(image, source)
   except BaseException:
     image.close()
@@ -145,9 +150,9 @@ def open_image_file(source: ImageSource) -> Image.Image:
 
 def _open(source: ImageSource) -> Image.Image:
   if not isinstance(source, StoredFile):
-    return Image.open(source)
+    return Image.open(source, formats=FORMATS)
   try:
-    return Image.open(source.open())
+    return Image.open(source.open(), formats=FORMATS)
   except UnidentifiedImageError:
     # Pillow's own message names the file object by its address in memory.
     raise UnidentifiedImageError(
@@ -155,13 +160,16 @@ def _open(source: ImageSource) -> Image.Image:
     ) from None
 
 
-def require_regular_file(source: ImageSource) -> None:
+def require_regular_file(
+  source: ImageSource, expected: str = "an image file"
+) -> None:
   """Makes sure that a path leads to a file that can be read.
 
   Opening a named pipe, for example, would wait forever for a writer.
 
   Args:
     source: The path of the file, or the file within a TFDS data set.
+    expected: What the file should be, for the error.
 
   Raises:
     DataError: If there is something else, such as a folder or a named pipe.
@@ -173,7 +181,7 @@ def require_regular_file(source: ImageSource) -> None:
   if kind != stat.S_IFREG:
     raise DataError(
       f"{printable(source)} is {_KINDS.get(kind, 'not a regular file')}; "
-      "expected an image file. Replace or remove it."
+      f"expected {expected}. Replace or remove it."
     )
 
 
@@ -186,11 +194,6 @@ def _require_single_picture(image: Image.Image, source: ImageSource) -> None:
       f"{printable(source)} holds {frames} frames (of {image.format}); "
       "expected a single picture, because the others would be left out. Save "
       "each frame as an image file of its own."
-    )
-  if image.format == "EPS":  # Pillow has Ghostscript run it
-    raise DataError(
-      f"{printable(source)} is a PostScript file, which is a program; expected "
-      "an image. Convert it."
     )
 
 
@@ -213,7 +216,8 @@ def find_images(folder: str | os.PathLike) -> list[pathlib.Path]:
 
   Hidden files and folders are left out. Links to folders are followed, and
   every folder is searched once, so that links in a circle do no harm. What has
-  such a name but is no file (a folder, a FIFO, a broken link) is included:
+  such a name but is no file (a folder, a FIFO) is included, and so is every
+  link that leads nowhere, because a folder of images may be missing there:
   reading it reports what it is, rather than leaving it out unnoticed.
 
   Args:
@@ -235,7 +239,12 @@ def find_images(folder: str | os.PathLike) -> list[pathlib.Path]:
       folders.clear()
       continue
     seen.add((status.st_dev, status.st_ino))
-    names = [n for n in folders + files if _is_visible_image(n)]
+    names = [
+      name
+      for name in folders + files
+      if _is_visible_image(name)
+      or (name[0] != "." and is_dangling(os.path.join(place, name)))
+    ]
     found += [pathlib.Path(place, name) for name in names]
     inner = [n for n in folders if n[0] != "." and n not in set(names)]
     folders[:] = sorted(inner)
@@ -244,6 +253,18 @@ def find_images(folder: str | os.PathLike) -> list[pathlib.Path]:
 
 def _is_visible_image(name: str) -> bool:
   return name[0] != "." and os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def is_dangling(path: str | os.PathLike) -> bool:
+  """Returns whether a path is a link to something that is not there.
+
+  Such are the files of git-annex and DVC that were not fetched, and links to
+  disks that are not mounted.
+
+  Args:
+    path: The path, which may be anything.
+  """
+  return os.path.islink(path) and not os.path.exists(path)
 
 
 def _not_listed(error: OSError) -> None:
@@ -296,13 +317,23 @@ def _read_record(
 def _open_split(folder: str, split: str) -> Sequence[bytes]:
   """Returns the serialised examples of a split; safe to read in threads.
 
-  They are not deserialised here because TFDS would then decode the images in
-  its own way.
+  The array_record files are opened directly. TFDS would decode the images in
+  its own way, and import whatever class features.json names.
   """
-  tfds = import_tfds()
-  builder = tfds.builder_from_directory(folder)
-  raw = tfds.decode.DeserializeMethod.RAW_BYTES
-  return builder.as_data_source(split, deserialize_method=raw)
+  from array_record.python import array_record_data_source
+
+  if "://" in folder:
+    from etils import epath
+
+    names = [path.name for path in epath.Path(folder).iterdir()]
+  else:
+    names = os.listdir(folder)
+  shards = sorted(name for name in names if f"-{split}.array_record-" in name)
+  if not shards:
+    raise ValueError(f"it has no files of the split {split}")
+  paths = [os.path.join(folder, name) for name in shards]
+  source = array_record_data_source.ArrayRecordDataSource(paths)
+  return cast(Sequence[bytes], source)
 
 
 def _parse(example: bytes) -> tuple[bytes, Sequence[bytes]]:
@@ -312,5 +343,7 @@ def _parse(example: bytes) -> tuple[bytes, Sequence[bytes]]:
   # pyrefly: ignore[missing-attribute]
   parsed = tf_example_pb2.Example.FromString(example)
   features = parsed.features.feature
+  if len(features[IMAGE].bytes_list.value) != 1:
+    raise ValueError(f"it holds no feature {IMAGE!r}, which is the image")
   (image,) = features[IMAGE].bytes_list.value
   return image, tuple(features[MASKS].bytes_list.value)

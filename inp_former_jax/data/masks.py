@@ -13,6 +13,7 @@ from inp_former_jax.data.image_files import (
   open_image_file,
   printable,
 )
+from inp_former_jax.data.pixel_limits import decoding
 from inp_former_jax.data.records import BRIGHT, NON_ZERO
 from inp_former_jax.data.transforms import (
   Preprocessing,
@@ -111,7 +112,7 @@ def brightest(grey: Image.Image) -> int:
 
 def _non_zero(path: ImageSource) -> Image.Image:
   """Returns 255 where the stored value or palette index is not 0, else 0."""
-  with readable(path), open_image_file(path) as image:
+  with readable(path), open_image_file(path) as image, decoding(image):
     stored = np.asarray(image)
   if stored.ndim == 3:
     stored = stored[..., :3].any(axis=-1)

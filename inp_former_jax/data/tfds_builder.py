@@ -12,6 +12,7 @@ from inp_former_jax.data.layouts.registry import LAYOUTS, read_layout
 from inp_former_jax.data.tfds.builder import BuiltDataset, build_tfds
 from inp_former_jax.data.tfds.source import COMMAND
 from inp_former_jax.field_names import with_flag_names
+from inp_former_jax.terminal import escaped
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -59,8 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
     built = build_tfds(dataset, args.root, args.data_dir, args.name)
   except (ValueError, OSError, RuntimeError, ImportError) as error:
     text = with_flag_names(str(error), ("layout", "root", "categories"))
-    sys.exit(f"error: {' '.join(text.split())}")
-  print(_report(built))
+    sys.exit(f"error: {escaped(' '.join(text.split()))}")
+  print(escaped(_report(built)))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from inp_former_jax.data.image_files import (
   open_image_file,
   printable,
 )
+from inp_former_jax.data.pixel_limits import decoding
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -114,8 +115,8 @@ def load_image(path: ImageSource, preprocessing: Preprocessing) -> np.ndarray:
   Raises:
     DataError: If the file cannot be decoded.
   """
-  image = decode(path, "RGB")
-  return np.asarray(resize_and_crop(image, preprocessing))
+  with _decoded(path, "RGB") as image:
+    return np.asarray(resize_and_crop(image, preprocessing))
 
 
 def decode(path: ImageSource, mode: str) -> Image.Image:
@@ -132,9 +133,16 @@ def decode(path: ImageSource, mode: str) -> Image.Image:
   Raises:
     DataError: If the file cannot be decoded.
   """
-  with readable(path), open_image_file(path) as image:
+  with _decoded(path, mode) as image:
+    return image
+
+
+@contextlib.contextmanager
+def _decoded(path: ImageSource, mode: str) -> Iterator[Image.Image]:
+  """Yields the image while it counts among those that are decoded."""
+  with readable(path), open_image_file(path) as image, decoding(image):
     image.load()
-    return to_8_bit(image, mode)
+    yield to_8_bit(image, mode)
 
 
 @contextlib.contextmanager

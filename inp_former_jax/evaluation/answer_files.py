@@ -12,6 +12,7 @@ from PIL import Image
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data import transforms
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.names import path_within
 from inp_former_jax.evaluation import figures
 from inp_former_jax.inference.answer import Answer
 from inp_former_jax.inference.colours import ColourScale
@@ -117,7 +118,8 @@ class AnswerFiles:
       answer: The answer to an image file.
 
     Raises:
-      DataError: If the image cannot be read again for a picture.
+      DataError: If the image cannot be read again for a picture, or a picture
+        would be written outside the folder.
       OSError: If a file cannot be written.
     """
     for kind in self._pictures:
@@ -161,7 +163,7 @@ class AnswerFiles:
     suffix = ".tiff" if kind == MAP else ".png"
     if relative.suffix != suffix:  # a.jpg and a.bmp are two images
       relative = relative.with_name(relative.name + suffix)
-    return self.folder / kind / relative
+    return path_within(self.folder / kind, *relative.parts)
 
   def close(self) -> None:
     """Closes the files."""

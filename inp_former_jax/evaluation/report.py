@@ -29,6 +29,7 @@ from inp_former_jax.evaluation.results import (
 )
 from inp_former_jax.inference.calibration import Calibration
 from inp_former_jax.inference.decision import DECISIONS
+from inp_former_jax.terminal import escaped
 
 METRICS = "metrics.json"
 SCORES = "test_scores.csv"
@@ -64,7 +65,9 @@ def write_report(
   if jax.process_index() != 0:
     return
   if not result.categories:
-    print(f"No test images: nothing to measure. The model is in {workdir}.")
+    print(
+      f"No test images: nothing to measure. The model is in {escaped(workdir)}."
+    )
     return
   console = rich.console.Console()
   if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -95,7 +98,7 @@ def write_report(
   )
   names.append(REPORT)
   console.print(
-    f"{', '.join(names)} in {workdir}",
+    f"{', '.join(names)} in {escaped(workdir)}",
     markup=False,
     highlight=False,
     soft_wrap=True,

@@ -14,9 +14,13 @@ from PIL import Image
 
 from inp_former_jax import sharding
 from inp_former_jax.atomic import replacing
+from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.image_files import printable
+from inp_former_jax.data.names import path_within
 from inp_former_jax.data.records import Record
 from inp_former_jax.inference.record_batches import Reading, predict_records
 from inp_former_jax.inference.trained import TrainedModel
+from inp_former_jax.terminal import escaped
 
 FOLDER = "predictions"
 
@@ -41,10 +45,12 @@ def write_predictions(
     workdir: Folder that gets `predictions/`; all processes must share it.
 
   Raises:
-    DataError: If a file cannot be read; the error names the file.
+    DataError: If a file cannot be read, or if two images would have the same
+      map; the error names the files.
   """
   if not records:
     return
+  paths = _map_paths(workdir, records)
   scores = np.zeros(len(records), np.float32)
   for batch, prediction in predict_records(model, records, reading):
     maps = sharding.to_local(prediction.anomaly_map)
@@ -52,19 +58,34 @@ def write_predictions(
     for row in np.flatnonzero(batch["valid"]):
       index = int(batch["index"][row])
       scores[index] = found[row]
-      with replacing(_map_path(workdir, records[index])) as path:
+      with replacing(paths[index]) as path:
         Image.fromarray(maps[row].astype(np.float32)).save(path)
   scores = sharding.sum_over_processes(scores)
   if jax.process_index() != 0:
     return
   with replacing(workdir / FOLDER / "scores.csv") as path:
     _write_scores(path, records, scores)
-  print(f"{len(records)} unlabelled images: {workdir / FOLDER}")
+  print(escaped(f"{len(records)} unlabelled images: {workdir / FOLDER}"))
 
 
-def _map_path(workdir: pathlib.Path, record: Record) -> pathlib.Path:
-  folder = workdir / FOLDER / record.category / record.defect
-  return folder / f"{record.image.stem}.tiff"
+def _map_paths(
+  workdir: pathlib.Path, records: Sequence[Record]
+) -> list[pathlib.Path]:
+  """Returns where the map of each image is written, before any is made."""
+  paths, owners = [], {}
+  for record in records:
+    # Not one by one: the category may begin with its source and a slash.
+    names = (record.category, record.defect, f"{record.image.stem}.tiff")
+    path = path_within(workdir / FOLDER, *names)
+    other = owners.setdefault(path, record.image)
+    if other is not record.image:
+      raise DataError(
+        f"The maps of {printable(other)} and {printable(record.image)} would "
+        f"both be {path}: their names differ only in the extension or the "
+        "folder. Rename one of them."
+      )
+    paths.append(path)
+  return paths
 
 
 def _write_scores(

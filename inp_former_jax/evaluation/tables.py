@@ -14,6 +14,7 @@ from inp_former_jax.evaluation.results import (
   CategoryResult,
   Evaluation,
 )
+from inp_former_jax.terminal import escaped
 
 Rows = Mapping[str, Mapping[str, float]]
 
@@ -63,7 +64,7 @@ def make_tables(
       packed.append([kind])
   tables = [_table(result, paper_rows, kinds) for kinds in packed]
   notes = _notes(result)
-  tables[-1].caption = None if notes is None else Text(notes)
+  tables[-1].caption = None if notes is None else Text(escaped(notes))
   tables[-1].caption_justify = "left"
   return tables
 
@@ -99,15 +100,15 @@ def _table(
   for name in names:
     view.add_column(result.columns[name], justify="right", no_wrap=True)
   for title, counts, metrics in _rows(result):
-    view.add_row(Text(title), counts, *_cells(metrics, names))
+    view.add_row(Text(escaped(title)), counts, *_cells(metrics, names))
   if len(result.categories) > 1:
     view.add_section()
     for source, mean in result.source_means.items():
-      view.add_row(Text(f"mean of {source}"), "", *_cells(mean, names))
+      view.add_row(Text(escaped(f"mean of {source}")), "", *_cells(mean, names))
     view.add_row("mean", "", *_cells(result.mean, names))
   for title, row in paper_rows.items():
     if any(name in row for name in names):
-      view.add_row(Text(title), "", *_cells(row, names), style="dim")
+      view.add_row(Text(escaped(title)), "", *_cells(row, names), style="dim")
   return view
 
 

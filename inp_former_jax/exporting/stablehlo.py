@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from inp_former_jax.archives import npz_headers
 from inp_former_jax.exporting import answers
 from inp_former_jax.exporting.errors import require
 from inp_former_jax.inference.decision import Thresholds
@@ -79,7 +80,8 @@ def load(
     A function from uint8 images (B, H, W, 3) to answers in numpy.
   """
   exported = export.deserialize(bytearray((folder / MODEL).read_bytes()))
-  with np.load(folder / PARAMETERS) as file:
+  npz_headers(folder / PARAMETERS)  # before memory is reserved for the arrays
+  with np.load(folder / PARAMETERS, allow_pickle=False) as file:
     arguments: list[Any] = [
       {name: jnp.asarray(file[name]) for name in file.files}
     ]

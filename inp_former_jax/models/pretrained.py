@@ -10,6 +10,7 @@ import pathlib
 import sys
 
 from inp_former_jax.field_names import with_field_names
+from inp_former_jax.terminal import escaped
 from inp_former_jax.weights import sources
 from inp_former_jax.weights.pretrained import import_file
 
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     else:
       print(import_file(args.name, args.file, replace=args.replace).path)
   except (ValueError, OSError, ImportError) as error:
-    sys.exit(f"error: {with_field_names(str(error))}")
+    sys.exit(f"error: {escaped(with_field_names(str(error)))}")
 
 
 if __name__ == "__main__":

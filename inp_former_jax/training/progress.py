@@ -13,6 +13,8 @@ import rich.console
 import rich.progress
 import tensorboardX
 
+from inp_former_jax.terminal import escaped
+
 
 def announce(text: str) -> None:
   """Prints what a run is doing, on the first process only.
@@ -21,7 +23,7 @@ def announce(text: str) -> None:
     text: A line for the user.
   """
   if jax.process_index() == 0:
-    print(text, flush=True)
+    print(escaped(text), flush=True)
 
 
 class TrainingLog:

@@ -12,8 +12,9 @@ import pathlib
 import zipfile
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 import safetensors
+
+from inp_former_jax.archives import npz_headers, refuse_bomb
 
 SUFFIXES = (".npz", ".safetensors", ".pth", ".pt")
 _SAFETENSORS_DTYPES = {
@@ -90,7 +91,10 @@ def read_headers(path: pathlib.Path) -> dict[str, Header]:
   """
   with errors_name_the_file(path) as suffix:
     if suffix == ".npz":
-      return _npz_headers(path)
+      return {
+        key: Header(shape, dtype.name)
+        for key, (shape, dtype) in npz_headers(path).items()
+      }
     if suffix == ".safetensors":
       return _safetensors_headers(path)
     return {
@@ -129,34 +133,6 @@ def errors_name_the_file(path: pathlib.Path) -> Iterator[str]:
     ) from (error.__cause__ or error)
 
 
-def _npz_headers(path: pathlib.Path) -> dict[str, Header]:
-  headers = {}
-  with zipfile.ZipFile(path) as archive:
-    for info in archive.infolist():
-      key = info.filename.removesuffix(".npy")
-      if key in headers:
-        raise ValueError(f"it holds {key} twice")
-      with archive.open(info) as member:
-        headers[key] = _npy_header(member, key, info.file_size)
-  return headers
-
-
-def _npy_header(member, key: str, file_size: int) -> Header:
-  readers = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-  }
-  try:
-    version = np.lib.format.read_magic(member)
-    shape, _, dtype = readers[version](member)
-  except (ValueError, KeyError) as error:
-    raise ValueError(f"{key} is not an array ({error})") from error
-  if dtype.hasobject:
-    raise ValueError(f"{key} holds pickled objects, which are never read")
-  _check_bytes(key, shape, dtype, file_size - member.tell())
-  return Header(shape, dtype.name)
-
-
 def _safetensors_headers(path: pathlib.Path) -> dict[str, Header]:
   headers = {}
   with safetensors.safe_open(path, framework="numpy") as file:
@@ -192,17 +168,6 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
   return result
 
 
-def _check_bytes(
-  key: str, shape: tuple[int, ...], dtype: np.dtype, found: int
-) -> None:
-  needed = math.prod(shape) * dtype.itemsize
-  if needed != found:
-    raise ValueError(
-      f"{key}, {dtype.name} of shape {shape}, needs {needed} bytes, but the "
-      f"file has {found} bytes for it"
-    )
-
-
 def load_torch(path: pathlib.Path, *, mmap: bool = False) -> dict:
   """Reads a PyTorch state dict without running any code of the file.
 
@@ -228,11 +193,14 @@ def load_torch(path: pathlib.Path, *, mmap: bool = False) -> dict:
       "pip install 'inp-former-jax[convert]'."
     ) from error
   # Files from before PyTorch 1.6 are not zip files and cannot be mapped.
+  is_archive = zipfile.is_zipfile(path)
+  if is_archive:
+    refuse_bomb(path)
   loaded = torch.load(
     path,
     map_location="cpu",
     weights_only=True,
-    mmap=mmap and zipfile.is_zipfile(path),
+    mmap=mmap and is_archive,
   )
   if not isinstance(loaded, Mapping):
     raise ValueError(f"it holds {type(loaded).__name__}, not named tensors")

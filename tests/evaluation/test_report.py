@@ -27,7 +27,7 @@ FILES = {
   "inps.png",
   "report.html",
 }
-HOSTILE = "<b>bold</b>"
+HOSTILE = "<b onclick=x>bold"
 
 
 def written(folder) -> set[str]:
@@ -110,7 +110,7 @@ def test_names_are_escaped(result, config, tmp_path):
   text = (tmp_path / "report.html").read_text(encoding="utf-8")
   for hostile in (HOSTILE, NASTY[0]):
     assert hostile not in text
-  assert "&lt;b&gt;bold&lt;/b&gt;" in text
+  assert "&lt;b onclick=x&gt;bold" in text
   assert "&lt;img src=x onerror=alert(1)&gt;.png" in text
   assert "http://" not in text and "https://" not in text
 
@@ -130,6 +130,18 @@ def test_merged_results_link_to_the_pages_of_the_categories(
   text = (tmp_path / "report.html").read_text()
   assert text.count('<a href="') == 1
   assert '<a href="bolt/report.html">bolt</a>' in text
+
+
+def test_a_category_is_no_link_to_a_script(config, tmp_path):
+  name = "javascript:alert(1)"
+  found = fake_evaluation(tmp_path / "data", (name,))
+  (tmp_path / name).mkdir()
+  (tmp_path / name / "report.html").touch()
+  merged = Evaluation(10, found.categories, found.mean)
+  report.write_report(merged, config, tmp_path)
+  text = (tmp_path / "report.html").read_text()
+  assert '<a href="javascript%3Aalert%281%29/report.html">' in text
+  assert 'href="javascript:' not in text
 
 
 def test_the_page_has_pictures_of_misses_and_false_alarms(

@@ -16,6 +16,7 @@ from inp_former_jax.data import transforms
 from inp_former_jax.data.image_files import EXTENSIONS, open_image_file
 from inp_former_jax.data.inspection.published import differences, find_published
 from inp_former_jax.data.masks import brightest as brightest_value
+from inp_former_jax.data.pixel_limits import decoding
 from inp_former_jax.data.records import DEFECTIVE, NON_ZERO, Dataset, Record
 
 # Kinds of problems, in the order of the report.
@@ -224,7 +225,7 @@ def _is_rotated(image: Image.Image) -> bool:
 def _brightest(mask: pathlib.Path, values: str) -> int:
   """Returns the largest pixel in [0, 255], as `transforms` reads the mask."""
   if values == NON_ZERO:
-    with open_image_file(mask) as image:
+    with open_image_file(mask) as image, decoding(image):
       stored = np.asarray(image)
     # Transparency marks nothing.
     return 255 * int((stored[..., :3] if stored.ndim == 3 else stored).any())

@@ -14,6 +14,7 @@ from rich.text import Text
 from inp_former_jax.data.inspection.findings import Inspection, Size, size_text
 from inp_former_jax.data.inspection.published import differences, find_published
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Dataset, Record
+from inp_former_jax.terminal import escaped
 
 _UNUSED_SHOWN = 5  # folders
 _EDGES = 2  # spaces beside a table, one on the left and one on the right
@@ -49,7 +50,7 @@ def print_inspection(
   """
 
   def line(text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(escaped(text), markup=False, highlight=False, soft_wrap=True)
 
   for table in tables_of_categories(inspection, console.width):
     console.print(table)
@@ -97,7 +98,9 @@ def tables_of_categories(
     for i, name in enumerate(names):
       if i and i == len(names) - 1:
         table.add_section()  # of the sum
-      table.add_row(Text(name), *(columns[heading][i] for heading in headings))
+      table.add_row(
+        Text(escaped(name)), *(columns[heading][i] for heading in headings)
+      )
     tables.append(table)
   return tables
 
@@ -174,13 +177,13 @@ def table_of_kinds(dataset: Dataset, width: int) -> rich.table.Table:
   table.add_column("kinds of defect", overflow="fold")
   for name, counter in kinds.items():
     numbered = (f"{kind} {number:,}" for kind, number in counter.items())
-    table.add_row(Text(name), Text(", ".join(numbered)))
+    table.add_row(Text(escaped(name)), Text(escaped(", ".join(numbered))))
   return table
 
 
 def _table(title: str) -> rich.table.Table:
   return rich.table.Table(
-    title=Text(title) if title else None,
+    title=Text(escaped(title)) if title else None,
     title_justify="left",
     box=rich.box.SIMPLE_HEAD,
     padding=(0, _BETWEEN - 1, 0, 0),  # the box adds one

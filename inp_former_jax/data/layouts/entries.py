@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.image_files import ImageFile
+from inp_former_jax.data.text_files import shown
 
 _FOLDERS_AT_ONCE = 16
 _FOLDERS_A_TASK = 32  # A task per folder would take longer than listing it.
@@ -45,31 +46,9 @@ def resolve_within(
   else:
     return root / relative
   raise DataError(
-    f"{where}: the path {relative!r} {fault}; expected one relative to {root} "
-    "that stays inside it, with / between folders. Fix the list."
+    f"{where}: the path {shown(relative)} {fault}; expected one relative to "
+    f"{root} that stays inside it, with / between folders. Fix the list."
   )
-
-
-def require_category(name: str, where: str) -> str:
-  """Checks that a category can be the name of the folder of its results.
-
-  Args:
-    name: The name of the category.
-    where: The place in the list, for the error.
-
-  Returns:
-    The name, unchanged.
-
-  Raises:
-    DataError: If the name is empty, "." or "..", or contains a slash, a
-      backslash or a NUL character.
-  """
-  if not name.strip() or name in (".", "..") or set(name) & set("/\\\0"):
-    raise DataError(
-      f"{where}: the category is {name!r}; expected a name that a folder may "
-      'have, like "cable". Fix the list.'
-    )
-  return name
 
 
 def require_once(

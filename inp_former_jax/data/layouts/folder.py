@@ -31,12 +31,15 @@ from inp_former_jax.data import holdout
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.image_files import EXTENSIONS
 from inp_former_jax.data.layouts import split_file
+from inp_former_jax.data.layouts.listing import (
+  folder_exists,
+  images_of,
+  subfolders,
+)
 from inp_former_jax.data.layouts.tree import (
   absolute,
-  images_of,
   match_masks,
   select_categories,
-  subfolders,
 )
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Dataset, Record
 
@@ -242,7 +245,7 @@ def _match_kinds(
   """Returns image -> its mask, from its kind's folder or else from `folder`."""
   masks, others = {}, []
   for kind, images in kinds:
-    if (folder / kind).is_dir():
+    if folder_exists(folder / kind):
       masks |= match_masks(images, folder / kind)
     else:
       others += images

@@ -11,13 +11,16 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from inp_former_jax.data.layouts.listing import (
+  folder_exists,
+  subfolders,
+)
 from inp_former_jax.data.layouts.tree import (
   absolute,
   find_categories,
   labelled_records,
   normal_records,
   select_categories,
-  subfolders,
   training_records,
 )
 from inp_former_jax.data.records import Dataset, Record
@@ -64,5 +67,5 @@ def read_mvtec(
 
 def _test_records(folder: pathlib.Path, category: str) -> list[Record]:
   test = folder / "test"
-  kinds = subfolders(test) if test.is_dir() else []
+  kinds = subfolders(test) if folder_exists(test) else []
   return labelled_records(kinds, folder / "ground_truth", category)

@@ -14,10 +14,13 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from inp_former_jax.data.layouts.listing import (
+  folder_exists,
+  images_of,
+)
 from inp_former_jax.data.layouts.tree import (
   absolute,
   find_categories,
-  images_of,
   labelled_records,
   named_folders,
   normal_records,
@@ -79,5 +82,5 @@ def _public_records(public: pathlib.Path, category: str) -> list[Record]:
 
 
 def _private_records(private: pathlib.Path, category: str) -> list[Record]:
-  images = images_of(private) if private.is_dir() else []
+  images = images_of(private) if folder_exists(private) else []
   return [Record(image, category, 0, private.name) for image in images]

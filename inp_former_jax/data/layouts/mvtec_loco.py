@@ -15,13 +15,16 @@ import pathlib
 from collections.abc import Sequence
 
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.layouts.listing import (
+  folder_exists,
+  images_of,
+  subfolders,
+)
 from inp_former_jax.data.layouts.tree import (
   absolute,
   find_categories,
-  images_of,
   normal_records,
   select_categories,
-  subfolders,
   training_records,
 )
 from inp_former_jax.data.records import NON_ZERO, Dataset, Record
@@ -69,7 +72,7 @@ def read_mvtec_loco(
 def _test_records(folder: pathlib.Path, category: str) -> list[Record]:
   records = []
   test = folder / "test"
-  for kind in subfolders(test) if test.is_dir() else []:
+  for kind in subfolders(test) if folder_exists(test) else []:
     images = images_of(kind)
     if kind.name == "good":
       records += [Record(image, category, 0, "good") for image in images]
@@ -117,7 +120,7 @@ def _match_mask_folders(
 
 def _mask_folders(truth: pathlib.Path) -> dict[str, pathlib.Path]:
   """Returns the folder of masks by image name; empty if `truth` is absent."""
-  if not truth.is_dir():
+  if not folder_exists(truth):
     return {}
   files = images_of(truth)
   if files:

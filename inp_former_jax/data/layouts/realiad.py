@@ -12,7 +12,6 @@ files, and so it does here.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import re
@@ -25,12 +24,15 @@ from inp_former_jax.data.layouts.entries import (
   require_once,
   resolve_within,
 )
+from inp_former_jax.data.layouts.listing import (
+  subfolders,
+)
 from inp_former_jax.data.layouts.tree import (
   absolute,
   select_categories,
-  subfolders,
 )
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Dataset, Record
+from inp_former_jax.data.text_files import parse_json, read_bytes, shown
 
 JSONS = "realiad_jsons"
 NOISY = "realiad_jsons_fuiad"
@@ -160,8 +162,8 @@ def _read_index(
     if not isinstance(content.get(split), list):
       raise DataError(
         f"{file} has no list {split!r}; found the keys "
-        f"{', '.join(content) or '(none)'}, expected meta, train and test. "
-        "Copy the file again."
+        f"{', '.join([*content][:8]) or '(none)'}, expected meta, train and "
+        "test. Copy the file again."
       )
     for number, entry in enumerate(content[split]):
       _check_entry(f"{name}, {split}[{number}]", entry)
@@ -182,17 +184,7 @@ def _read_index(
 
 
 def _read_json(file: pathlib.Path) -> dict:
-  try:
-    content = json.loads(file.read_bytes())
-  except json.JSONDecodeError as error:
-    raise DataError(
-      f"{file} is not valid JSON at line {error.lineno}, column {error.colno}: "
-      f"{error.msg}. Copy the file again."
-    ) from error
-  except (UnicodeDecodeError, OSError) as error:
-    raise DataError(
-      f"{file} cannot be read: {error}; expected JSON. Copy the file again."
-    ) from error
+  content = parse_json(read_bytes(file), str(file))
   if not isinstance(content, dict):
     raise DataError(
       f"{file} holds a {type(content).__name__}; expected an object with the "
@@ -203,18 +195,19 @@ def _read_json(file: pathlib.Path) -> dict:
 
 def _check_entry(where: str, entry: object) -> None:
   if not isinstance(entry, dict):
-    raise DataError(f"{where}: is {entry!r}; expected an object. Fix it.")
+    raise DataError(f"{where}: is {shown(entry)}; expected an object. Fix it.")
   for key in KEYS:
     if key not in entry:
       raise DataError(
-        f"{where}: has no key {key!r}; found {', '.join(entry) or '(none)'}, "
-        f"expected {', '.join(KEYS)}. Fix the entry, or copy the file again."
+        f"{where}: has no key {key!r}; found "
+        f"{', '.join([*entry][:8]) or '(none)'}, expected "
+        f"{', '.join(KEYS)}. Fix the entry, or copy the file again."
       )
     value = entry[key]
     missing_mask = key == "mask_path" and value is None
     if not missing_mask and not (isinstance(value, str) and value):
       raise DataError(
-        f"{where}: {key} is {value!r}; expected a string"
+        f"{where}: {key} is {shown(value)}; expected a string"
         f"{' or null' if key == 'mask_path' else ''}. Fix the entry."
       )
 
@@ -224,12 +217,12 @@ def _meta(content: dict, file: pathlib.Path, key: str, default: str) -> str:
   meta = content.get("meta") or {}
   if not isinstance(meta, dict):
     raise DataError(
-      f"{file}: meta is {meta!r}; expected an object. Copy the file again."
+      f"{file}: meta is {shown(meta)}; expected an object. Copy the file again."
     )
   value = meta.get(key) or default
   if not isinstance(value, str):
     raise DataError(
-      f"{file}: meta.{key} is {value!r}; expected a string. Copy the file "
+      f"{file}: meta.{key} is {shown(value)}; expected a string. Copy the file "
       "again."
     )
   return value

@@ -4,9 +4,16 @@ import itertools
 import os
 import pathlib
 
+from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.layouts import btad, realiad, split_file, visa
 from inp_former_jax.data.layouts.folder import NAMES
-from inp_former_jax.data.layouts.tree import absolute, images_of, subfolders
+from inp_former_jax.data.layouts.listing import (
+  images_of,
+  subfolders,
+)
+from inp_former_jax.data.layouts.tree import (
+  absolute,
+)
 
 _CATEGORIES = 8  # number of folders of a root that are checked
 
@@ -84,7 +91,7 @@ def describe_other(root: str | os.PathLike, layout: str) -> str:
   """
   try:
     found = recognise(root)
-  except OSError:  # a folder that may not be read: the reader's own error stays
+  except (DataError, OSError):  # the reader's own error says as much
     return ""
   if not found or layout in found:
     return ""

@@ -26,11 +26,12 @@ from collections.abc import Collection, Iterator, Sequence
 
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.layouts.entries import (
-  require_category,
   require_once,
   resolve_within,
 )
+from inp_former_jax.data.names import require_name
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Record
+from inp_former_jax.data.text_files import parse_json, read_bytes, shown
 
 NAMES = ("split.csv", "split.jsonl")
 COLUMNS = ("image", "label", "mask", "category", "split", "defect")
@@ -60,7 +61,7 @@ def find(root: pathlib.Path) -> pathlib.Path | None:
   Raises:
     DataError: If the folder has both.
   """
-  found = [root / name for name in NAMES if (root / name).is_file()]
+  found = [root / name for name in NAMES if os.path.lexists(root / name)]
   if len(found) > 1:
     raise DataError(
       f"There are two lists, {found[0]} and {found[1]}; expected one. Remove "
@@ -141,12 +142,7 @@ def _jsonl_rows(path: pathlib.Path) -> Iterator[_Row]:
     if not line.strip():
       continue
     where = f"{path}, line {number}"
-    try:
-      content = json.loads(line)
-    except (ValueError, RecursionError) as error:
-      raise DataError(
-        f"{where} is not valid JSON: {error}. Fix the line."
-      ) from error
+    content = parse_json(line, where)
     if not isinstance(content, dict):
       raise DataError(
         f"{where} is {line.strip()[:40]!r}; expected an object, such as "
@@ -158,7 +154,7 @@ def _jsonl_rows(path: pathlib.Path) -> Iterator[_Row]:
 
 
 def _text(path: pathlib.Path) -> str:
-  content = path.read_bytes()
+  content = read_bytes(path)
   try:
     return content.decode("utf-8-sig")
   except UnicodeDecodeError as error:
@@ -179,7 +175,7 @@ def _check_header(names: Sequence[str], where: str) -> None:
       )
   if "image" not in names:
     raise DataError(
-      f"{where} has no column image; found {', '.join(names)}. Name the "
+      f"{where} has no column image; found {', '.join(names[:8])}. Name the "
       "columns in the first line."
     )
 
@@ -190,8 +186,8 @@ def _check_columns(names: Sequence[str], where: str) -> None:
     return
   nearest = difflib.get_close_matches(unknown[0].lower(), COLUMNS, n=1)
   raise DataError(
-    f"{where}: unknown columns {', '.join(map(repr, unknown))}; the columns "
-    f"are {', '.join(COLUMNS)}. "
+    f"{where}: unknown columns {', '.join(map(shown, unknown[:8]))}; the "
+    f"columns are {', '.join(COLUMNS)}. "
     + (f"Did you mean {nearest[0]!r}? " if nearest else "")
     + "Rename or remove them."
   )
@@ -222,6 +218,7 @@ def _record(row: _Row, root: pathlib.Path) -> tuple[Record, str]:
     )
   image = _file(row, "image", root)
   defect = row.cells.get("defect", "defect" if label else "good")
+  require_name(defect, "kind of defect", row.where)
   if label == NORMAL:
     _check_normal(row, defect)
   elif split == "train":
@@ -237,7 +234,7 @@ def _record(row: _Row, root: pathlib.Path) -> tuple[Record, str]:
   masks = (_file(row, "mask", root),) if "mask" in row.cells else ()
   category = root.name
   if "category" in row.cells:
-    category = require_category(row.cells["category"], row.where)
+    category = require_name(row.cells["category"], "category", row.where)
   if label == NORMAL:
     return Record(image, category, label, "good"), split
   return Record(image, category, label, defect, masks), split
@@ -253,7 +250,7 @@ def _check_normal(row: _Row, defect: str) -> None:
     given = "" if "label" in row.cells else " (because none is given)"
     raise DataError(
       f"{row.where}: the label is normal{given} but the {claims} is "
-      f"{row.cells[claims]!r}. Set the label to anomaly, or leave the "
+      f"{shown(row.cells[claims])}. Set the label to anomaly, or leave the "
       f"{claims} empty."
     )
 
@@ -264,7 +261,7 @@ def _choice(
   value = row.cells.get(column, default).lower()
   if value not in choices:
     raise DataError(
-      f"{row.where}: {column} is {row.cells[column]!r}; expected one of "
+      f"{row.where}: {column} is {shown(row.cells[column])}; expected one of "
       f"{', '.join(choices)}. Fix the line."
     )
   return value

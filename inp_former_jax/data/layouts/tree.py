@@ -8,6 +8,11 @@ from typing import TypeVar
 
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.image_files import EXTENSIONS
+from inp_former_jax.data.layouts.listing import (
+  folder_exists,
+  images_of,
+  subfolders,
+)
 from inp_former_jax.data.records import Record
 
 _Value = TypeVar("_Value")
@@ -40,22 +45,23 @@ def find_categories(
     found = "is not a folder" if root.exists() else "does not exist"
     raise DataError(f"{root} {found}; {layout}. Check `root`.")
   train, test = parts[:2]
+  folders = subfolders(root)
   # root / train alone does not decide, as a category may be called "train".
   if (root / train / normal).is_dir() or (root / test).is_dir():
     return {root.name: root}
-  folders = {
+  categories = {
     folder.name: folder
-    for folder in subfolders(root)
-    if any((folder / part).is_dir() for part in parts)
+    for folder in folders
+    if not {inner.name for inner in subfolders(folder)}.isdisjoint(parts)
   }
-  if not folders:
-    found = ", ".join(folder.name for folder in subfolders(root)[:8])
+  if not categories:
+    found = ", ".join(folder.name for folder in folders[:8])
     raise DataError(
       f"{root} holds no category: {layout}, found "
       f"{'the folders ' + found if found else 'no folder at all'}. Point "
       "`root` at the folder that holds the categories."
     )
-  return folders
+  return categories
 
 
 def select_categories(
@@ -107,7 +113,7 @@ def training_records(
     DataError: If there is no image, or if `train` holds images elsewhere.
   """
   good = folder / "train" / normal
-  if not good.is_dir():
+  if not folder_exists(good):
     raise DataError(
       f"{folder} is a category without train/{normal}; {layout}. Put normal "
       f"images into {good}, or leave this category out with `categories`."
@@ -137,7 +143,7 @@ def normal_records(
   Raises:
     DataError: If the split holds images that are not in its folder `normal`.
   """
-  if not split.is_dir():
+  if not folder_exists(split):
     return []
   misplaced = _image_outside(split, (normal,))
   if misplaced:
@@ -148,7 +154,7 @@ def normal_records(
       "there and the defective ones to the test images, or remove them."
     )
   good = split / normal
-  images = images_of(good) if good.is_dir() else []
+  images = images_of(good) if folder_exists(good) else []
   return [Record(image, category, 0, "good") for image in images]
 
 
@@ -169,7 +175,7 @@ def named_folders(
     DataError: If there are images elsewhere, because the layout does not tell
       whether they are normal.
   """
-  if not test.is_dir():
+  if not folder_exists(test):
     return []
   misplaced = _image_outside(test, names)
   if misplaced:
@@ -244,7 +250,7 @@ def match_masks(
     DataError: If an image has two masks, if a mask has two images, or if there
       are masks but none of them belongs to an image.
   """
-  if not folder.is_dir():
+  if not folder_exists(folder):
     return {}
   by_stem = {}
   for image in images:
@@ -282,27 +288,3 @@ def _owner(
       "only in the extension. Rename one of the two images."
     )
   return owners[0]
-
-
-def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Returns the visible folders in a folder, sorted by name."""
-  return sorted(
-    entry
-    for entry in folder.iterdir()
-    if entry.is_dir() and not entry.name.startswith(".")
-  )
-
-
-def images_of(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Returns the visible image files in a folder, sorted by name.
-
-  A named pipe or a broken link with the name of an image is among them, so that
-  reading it is an error; it would otherwise be left out unnoticed.
-  """
-  return sorted(
-    entry
-    for entry in folder.iterdir()
-    if entry.suffix.lower() in EXTENSIONS
-    and not entry.name.startswith(".")
-    and not entry.is_dir()
-  )

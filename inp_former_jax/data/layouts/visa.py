@@ -15,6 +15,7 @@ Both layouts give the same records in the same order.
 
 import csv
 import dataclasses
+import io
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -22,17 +23,19 @@ from collections.abc import Iterator, Sequence
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.image_files import ImageFile
 from inp_former_jax.data.layouts.entries import (
-  require_category,
   require_files,
   require_once,
   resolve_within,
+)
+from inp_former_jax.data.layouts.listing import (
+  subfolders,
 )
 from inp_former_jax.data.layouts.mvtec import read_mvtec
 from inp_former_jax.data.layouts.tree import (
   absolute,
   select_categories,
-  subfolders,
 )
+from inp_former_jax.data.names import require_name
 from inp_former_jax.data.records import (
   DEFECTIVE,
   NON_ZERO,
@@ -40,6 +43,7 @@ from inp_former_jax.data.records import (
   Dataset,
   Record,
 )
+from inp_former_jax.data.text_files import read_bytes
 
 SPLIT = "split_csv/1cls.csv"
 COLUMNS = ("object", "split", "label", "image", "mask")
@@ -72,7 +76,7 @@ def read_visa(
   prepared = root / "1cls"
   if prepared.is_dir():
     return _read_prepared(prepared, categories)
-  if (root / SPLIT).is_file():
+  if os.path.lexists(root / SPLIT):
     return _read_raw(root, categories)
   _require_prepared(root)
   return _read_prepared(root, categories)
@@ -119,7 +123,7 @@ def _read_raw(root: pathlib.Path, categories: Sequence[str]) -> Dataset:
   file = root / SPLIT
   present: dict[str, list[_Row]] = {}
   for where, row in _read_split(file):
-    category = require_category(row["object"], where)
+    category = require_name(row["object"], "category", where)
     present.setdefault(category, []).append((where, row))
   present = dict(sorted(present.items()))
   if not present:
@@ -148,13 +152,14 @@ def _read_raw(root: pathlib.Path, categories: Sequence[str]) -> Dataset:
 def _read_split(file: pathlib.Path) -> Iterator[_Row]:
   """Yields for each line of the list its place and its values by column."""
   try:
-    with file.open(encoding="utf-8-sig", newline="") as text:
-      reader = csv.DictReader(text, strict=True)
+    text = read_bytes(file).decode("utf-8-sig")
+    with io.StringIO(text, newline="") as lines:
+      reader = csv.DictReader(lines, strict=True)
       columns = reader.fieldnames or []
       if sorted(columns) != sorted(COLUMNS):
         raise DataError(
-          f"{file} has the columns {', '.join(columns) or '(none)'}; expected "
-          f"{', '.join(COLUMNS)}. Copy it from the archive of VisA."
+          f"{file} has the columns {', '.join(columns[:8]) or '(none)'}; "
+          f"expected {', '.join(COLUMNS)}. Copy it from the archive of VisA."
         )
       for row in reader:
         where = f"{file}, line {reader.line_num}"
@@ -164,7 +169,7 @@ def _read_split(file: pathlib.Path) -> Iterator[_Row]:
             f"columns {', '.join(columns)}. Fix the line."
           )
         yield where, row
-  except (csv.Error, UnicodeDecodeError, OSError) as error:
+  except (csv.Error, UnicodeDecodeError) as error:
     raise DataError(
       f"{file} cannot be read: {error}; expected a comma-separated table in "
       "UTF-8. Copy it from the archive of VisA."

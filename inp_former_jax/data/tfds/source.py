@@ -8,6 +8,10 @@ The first line of records.jsonl holds the name of the data set and the sizes of
 the other files. Each further line holds a record, split by split and in order.
 Only this file is read before the first batch, however large the data set.
 
+Nothing that a file says is taken on trust: names are checked as those of any
+layout, and the JSON files of TFDS, which name Python classes to import, are
+there for other programs and are never read here.
+
 DATA_DIR may be a bucket (gs://...) for everything in this module. Files are
 opened by etils, which needs the package gcsfs for buckets, and by array_record,
 which reads from buckets in recent versions (e.g. 0.8.6). This is untested.
@@ -29,7 +33,16 @@ from inp_former_jax.data.image_files import (
   import_tfds,
 )
 from inp_former_jax.data.layouts.tree import absolute
-from inp_former_jax.data.records import Dataset, Record
+from inp_former_jax.data.names import require_name
+from inp_former_jax.data.records import (
+  BRIGHT,
+  DEFECTIVE,
+  NON_ZERO,
+  NORMAL,
+  Dataset,
+  Record,
+)
+from inp_former_jax.data.text_files import read_bytes, shown
 
 if TYPE_CHECKING:
   from etils import epath
@@ -82,9 +95,12 @@ def read_tfds(name: str, data_dir: str | os.PathLike) -> Dataset:
     for record in map(json.loads, lines):
       records = splits[record["split"]]
       records.append(_record(record, str(folder), len(records)))
-    dataset = Dataset(name=header["name"], **_tuples(splits))
-    files = dict(header["files"])
-  except (ValueError, KeyError, TypeError) as error:
+    name = _of_type(header["name"], str)
+    dataset = Dataset(name=name, **_tuples(splits))
+    files = _files(header["files"], folder)
+  except DataError:
+    raise  # it names the file or the record already
+  except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise DataError(
       f"{folder / INDEX} cannot be read: {type(error).__name__}: {error}. It "
       "is damaged, or a newer inp_former_jax wrote it: install that version, "
@@ -147,20 +163,55 @@ def read_index(folder: "epath.Path | pathlib.Path") -> list[str]:
   Returns:
     The lines, at least one; the header is the first.
   """
-  text = (folder / INDEX).read_text(encoding="utf-8")
+  path = folder / INDEX
+  if is_bucket(str(folder)):
+    text = path.read_text(encoding="utf-8")
+  else:
+    text = _text(pathlib.Path(path))
   # Not splitlines(), which also splits at other characters.
   return text.removesuffix("\n").split("\n")
 
 
+def _text(path: pathlib.Path) -> str:
+  try:
+    return read_bytes(path).decode("utf-8")
+  except UnicodeDecodeError as error:
+    raise DataError(
+      f"{path} is not UTF-8 text. It is damaged: copy the folder again, or "
+      f"remove it and build the data set again ({COMMAND})."
+    ) from error
+
+
 def _record(line: dict[str, Any], folder: str, index: int) -> Record:
   def stored(path: str, mask: int | None = None) -> StoredFile:
-    return StoredFile(folder, line["split"], index, path, mask)
+    return StoredFile(folder, line["split"], index, _of_type(path, str), mask)
 
+  values = {name: _of_type(line[name], kind) for name, kind in FIELDS.items()}
+  if values["label"] not in (NORMAL, DEFECTIVE):
+    raise ValueError(f"a label is {values['label']}")
+  if values["mask_values"] not in (BRIGHT, NON_ZERO):
+    raise ValueError(f"mask_values is {values['mask_values']!r}")
+  masks = _of_type(line["masks"], list)
   return Record(
     image=stored(line["image"]),
-    masks=tuple(stored(path, i) for i, path in enumerate(line["masks"])),
-    **{name: line[name] for name in FIELDS},
+    masks=tuple(stored(path, i) for i, path in enumerate(masks)),
+    **values,
   )
+
+
+def _of_type(value: Any, kind: Any) -> Any:
+  # Not isinstance: True and False are integers in Python.
+  if type(value) is not kind:
+    raise TypeError(f"it holds {shown(value)} in place of a {kind.__name__}")
+  return value
+
+
+def _files(sizes: object, folder: "epath.Path") -> dict[str, int]:
+  """Returns the sizes of the files, whose names must be those of files."""
+  return {
+    require_name(name, "name of a file", folder / INDEX): _of_type(size, int)
+    for name, size in _of_type(sizes, dict).items()
+  }
 
 
 def _tuples(splits: dict[str, list[Record]]) -> dict[str, tuple[Record, ...]]:

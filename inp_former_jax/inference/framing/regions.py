@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from inp_former_jax.data import transforms
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.data.text_files import parse_json, read_bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ def load_regions(source: str | os.PathLike | np.ndarray) -> IgnoredRegions:
   if path.suffix.lower() != ".json":
     return _of_mask(str(path), np.asarray(transforms.decode(path, "L")) > 127)
   try:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = parse_json(read_bytes(path, "polygons"), str(path))
     polygons = tuple(_polygon(item) for item in _items(content))
   except (OSError, ValueError, TypeError, KeyError) as error:
     raise DataError(

@@ -311,10 +311,7 @@ def test_bad_arguments(root, capsys, argument, error):
 
 
 def test_command_line(root):
-  name = b"bad-\xff.png" if sys.platform == "linux" else b"bad.png"
-  path = os.path.join(os.fsencode(root / "nut/train/good"), name)
-  with open(path, "wb"):
-    pass
+  (root / "nut/train/good/bad.png").touch()
   module = [sys.executable, "-m", "inp_former_jax.data"]
   result = subprocess.run(
     [*module, "--layout=mvtec", f"--root={root}", "--threads=2"],
@@ -327,4 +324,14 @@ def test_command_line(root):
   assert result.returncode == 1, result.stderr
   assert result.stderr == ""
   assert "1 problem found." in result.stdout
-  assert "nut/train/good/bad" in result.stdout
+  assert "nut/train/good/bad.png: " in result.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="refused by the system")
+def test_a_name_that_is_not_utf_8_is_an_error_in_a_line(root, capsys):
+  path = os.path.join(os.fsencode(root / "nut/train/good"), b"bad-\xff.png")
+  with open(path, "wb"):
+    pass
+  assert command.main(["--layout=mvtec", f"--root={root}"]) == 2
+  error = capsys.readouterr().err
+  assert error.count("\n") == 1 and "bytes that are not UTF-8" in error

@@ -21,7 +21,13 @@ def inspection(names, parts=("train", "test")) -> findings.Inspection:
   def records():
     kinds = [(0, "good"), *((1, f"kind_of_defect_{i}") for i in range(12))]
     return tuple(
-      Record(pathlib.Path(f"{i}.png"), name, label, kind)
+      Record(
+        pathlib.Path(f"{i}.png"),
+        name,
+        label,
+        kind,
+        source=name.partition("/")[0] if "/" in name else "",
+      )
       for name in names
       for label, kind in kinds
       for i in range(1 if label else 1234)

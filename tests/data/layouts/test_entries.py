@@ -8,7 +8,6 @@ import pytest
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.layouts import entries
 from inp_former_jax.data.layouts.entries import (
-  require_category,
   require_files,
   require_once,
   resolve_within,
@@ -43,17 +42,6 @@ def test_names_that_may_leave_the_root(name, fault):
     resolve_within(ROOT, name, "split.csv, line 3")
   for part in ("split.csv, line 3", repr(name), fault, str(ROOT)):
     assert part in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["", " ", ".", "..", "a/b", "a\\b", "a\0"])
-def test_categories_that_cannot_name_a_folder(name):
-  with pytest.raises(DataError, match="line 3") as caught:
-    require_category(name, "split.csv, line 3")
-  assert repr(name) in str(caught.value)
-
-
-def test_categories_that_name_a_folder():
-  assert require_category("pipe fryum.2", "here") == "pipe fryum.2"
 
 
 def test_an_image_listed_twice():

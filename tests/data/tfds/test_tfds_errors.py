@@ -134,13 +134,13 @@ def test_a_named_pipe_is_refused_before_it_is_read(small):
   assert f"{image} is a named pipe" in expect_error(build_tfds, *small)
 
 
-def test_names_of_files_that_are_not_utf_8(small, tmp_path):
+def test_names_of_masks_that_are_not_utf_8(small, tmp_path):
   dataset, root, data_dir = small
-  image = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
-  image.touch()
-  record = dataclasses.replace(dataset.train[0], image=image)
+  mask = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+  mask.touch()
+  record = dataclasses.replace(dataset.train[0], masks=(mask,))
   other = dataclasses.replace(dataset, train=(record,))
-  assert r"\xff.png" in expect_error(build_tfds, other, root, data_dir)
+  assert "not in UTF-8" in expect_error(build_tfds, other, root, data_dir)
 
 
 def test_nothing_built_yet(tmp_path):

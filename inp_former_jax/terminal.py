@@ -1,0 +1,27 @@
+"""Text for a terminal, which names from data must not be able to control."""
+
+
+def escaped(text: object) -> str:
+  r"""Returns a text that can be printed, whatever names it holds.
+
+  A name in a data set may hold escape sequences, which move the cursor or
+  change a terminal's title, or bytes that are no text. Every command prints
+  its errors and the names of files by this function.
+
+  Args:
+    text: The text, or an object whose `str` is printed.
+
+  Returns:
+    The text with every character that is not printable written as in a Python
+    string, e.g. "\x1b"; line breaks and tabs are kept.
+  """
+  text = str(text)
+  if text.isprintable():
+    return text
+  return "".join(
+    c if c.isprintable() or c in "\n\t" else _escape(c) for c in text
+  )
+
+
+def _escape(character: str) -> str:
+  return character.encode("unicode_escape").decode("ascii")
