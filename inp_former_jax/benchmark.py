@@ -32,7 +32,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from inp_former_jax import command_line, training_inputs
+from inp_former_jax import command_line, field_ranges, training_inputs
 from inp_former_jax.benchmarks import (
   data,
   epochs,
@@ -67,6 +67,7 @@ def main(argv: list[str]) -> None:
 
 
 def _run(config: ConfigDict, words: Sequence[str]) -> None:
+  field_ranges.check_fields(config)
   works = _works(words)
   _check_flags(works)
   found: dict[str, Any] = {

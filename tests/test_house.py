@@ -37,7 +37,7 @@ JOBS = {
   f"{PACKAGE}.{name}"
   for name in (
     *("train", "evaluate", "protocols", "experiment", "distill"),
-    *("thresholds", "training_inputs"),
+    *("field_ranges", "thresholds", "training_inputs"),
     *("benchmarks", "benchmarks.memory", "benchmarks.models"),
     "benchmarks.ahead_of_time",
     *("benchmarks.compiling", "benchmarks.data", "benchmarks.epochs"),
@@ -69,6 +69,7 @@ TOP = {
   "compilation_cache",
   "config_files",
   "field_names",
+  "path_within",
   "user_cache",
 }
 MAX_LINES = 350

@@ -17,6 +17,7 @@ from inp_former_jax.atomic import replacing
 from inp_former_jax.data.records import Record
 from inp_former_jax.inference.record_batches import Reading, predict_records
 from inp_former_jax.inference.trained import TrainedModel
+from inp_former_jax.path_within import path_within
 
 FOLDER = "predictions"
 
@@ -42,6 +43,7 @@ def write_predictions(
 
   Raises:
     DataError: If a file cannot be read; the error names the file.
+    ValueError: If the name of a category or an image leads out of the folder.
   """
   if not records:
     return
@@ -63,8 +65,8 @@ def write_predictions(
 
 
 def _map_path(workdir: pathlib.Path, record: Record) -> pathlib.Path:
-  folder = workdir / FOLDER / record.category / record.defect
-  return folder / f"{record.image.stem}.tiff"
+  names = record.category, record.defect, f"{record.image.stem}.tiff"
+  return path_within(workdir / FOLDER, *names)
 
 
 def _write_scores(
