@@ -32,7 +32,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from inp_former_jax import command_line, freed_memory, training_inputs
+from inp_former_jax import (
+  command_line,
+  field_ranges,
+  freed_memory,
+  training_inputs,
+)
 from inp_former_jax.benchmarks import (
   data,
   epochs,
@@ -67,6 +72,7 @@ def main(argv: list[str]) -> None:
 
 
 def _run(config: ConfigDict, words: Sequence[str]) -> None:
+  field_ranges.check_fields(config)
   works = _works(words)
   _check_flags(works)
   if set(works) & {*steps.WORKS, TRAIN}:

@@ -41,14 +41,21 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
   # Imported late: importing JAX and Flax takes some seconds.
   print("Loading the model ...", file=sys.stderr, flush=True)
-  from inp_former_jax import compilation_cache, thresholds
-  from inp_former_jax.inference import calibrating, calibration
-  from inp_former_jax.inference.predictor import Predictor
-  from inp_former_jax.training import checkpoint
+  from inp_former_jax import compilation_cache
+  from inp_former_jax.training import checkpoint, workdir_lock
 
   compilation_cache.enable()
   workdir = args.workdir.expanduser().absolute()
   checkpoint.require_checkpoints(workdir)
+  # A run that is under way writes a calibration of its own at its end.
+  return workdir_lock.held(_calibrate)(args, workdir)
+
+
+def _calibrate(args: argparse.Namespace, workdir: pathlib.Path) -> int:
+  from inp_former_jax import thresholds
+  from inp_former_jax.inference import calibrating, calibration
+  from inp_former_jax.inference.predictor import Predictor
+
   if args.images or args.labelled:
     records = thresholds.records_of(
       args.images,

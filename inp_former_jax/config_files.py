@@ -204,6 +204,27 @@ def read_recorded(path: pathlib.Path) -> ConfigDict:
   Raises:
     ConfigError: If the file does not exist, or does not hold a config.
   """
+  fields = recorded_fields(path)
+  config = _load_module("common").get_config()
+  try:
+    config.update(_with_tuples(fields))
+  except (TypeError, RecursionError) as error:
+    raise ConfigError(f"{path} does not hold a config ({error}).") from error
+  return config.lock()
+
+
+def recorded_fields(path: pathlib.Path) -> dict[str, Any]:
+  """Reads the fields that `write_recorded` wrote, and no others.
+
+  Args:
+    path: The file `config.json` of a workdir.
+
+  Returns:
+    The config as a nested dict, with lists in place of tuples.
+
+  Raises:
+    ConfigError: If the file does not exist, or does not hold a config.
+  """
   try:
     fields = json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError as error:
@@ -211,18 +232,13 @@ def read_recorded(path: pathlib.Path) -> ConfigDict:
       f"There is no {path}: nothing has been trained in this workdir yet, or "
       "by an earlier version. Give --config."
     ) from error
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, RecursionError) as error:
     raise ConfigError(
       f"{path} does not hold a config ({error}). Give --config."
     ) from error
   if not isinstance(fields, dict) or "protocol" not in fields:
     raise ConfigError(f"{path} does not hold a config. Give --config.")
-  config = _load_module("common").get_config()
-  try:
-    config.update(_with_tuples(fields))
-  except TypeError as error:
-    raise ConfigError(f"{path} does not hold a config ({error}).") from error
-  return config.lock()
+  return fields
 
 
 def _with_tuples(value: Any) -> Any:

@@ -14,7 +14,6 @@ Every evaluation replaces the last three.
 
 import functools
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +24,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from inp_former_jax import experiment, sharding
+from inp_former_jax import experiment, field_ranges, sharding
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data import loader, transforms
 from inp_former_jax.distillation import held_out, initial_student
@@ -54,7 +53,7 @@ from inp_former_jax.field_names import (
   naming_fields,
 )
 from inp_former_jax.models import placement, vit
-from inp_former_jax.training import checkpoint, loop
+from inp_former_jax.training import checkpoint, loop, workdir_lock
 from inp_former_jax.training.model_state import DTYPES
 from inp_former_jax.training.progress import announce
 from inp_former_jax.weights import (
@@ -69,7 +68,8 @@ INITIAL = ("teacher", "random")
 
 
 @naming_fields(DISTILLATION_FIELDS)
-def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
+@workdir_lock.held
+def distill(config: ConfigDict, workdir: pathlib.Path) -> held_out.R2:
   """Distils an encoder, resuming the run if it was interrupted.
 
   Args:
@@ -84,14 +84,13 @@ def distill(config: ConfigDict, workdir: str | os.PathLike) -> held_out.R2:
   Raises:
     DataError: If a folder or a file of the images cannot be used; the error
       names it.
-    CheckpointError: If the workdir cannot be used, or holds targets or
-      checkpoints of another run.
+    CheckpointError: If the workdir cannot be used, is in use, or holds targets
+      or checkpoints of another run.
     FileNotFoundError, ValueError: If the teacher's or the initial student's
       weights cannot be found or read, or if a field of the config is wrong.
   """
   # 1. Views, and the teacher's groups, computed once.
   _check(config)
-  workdir = checkpoint.prepare_workdir(workdir, needed=0)
   mesh = sharding.make_mesh(**config.mesh)
   sharding.check_batch_size(mesh, config.batch_size)
   settings = _view_settings(config)
@@ -201,17 +200,13 @@ def _check(config: ConfigDict) -> None:
       "The config has no field views: it is not one that distils an encoder. "
       "Use --config=distill, or a config like it."
     )
+  field_ranges.check_fields(config, field_ranges.DISTILLATION)
   if jax.process_count() > 1:
     raise ValueError("Distillation runs in one process, on all its devices.")
   size = config.views.size
   patch_size = get_encoder(config.teacher.encoder).patch_size
   transforms.Preprocessing.from_sides(size, size).require_patches(patch_size)
   initial = config.student.initial
-  if config.student.dtype not in DTYPES:
-    raise ValueError(
-      f"config.student.dtype is {config.student.dtype!r}; it can be "
-      f"{', '.join(DTYPES)}."
-    )
   if initial not in INITIAL and not pathlib.Path(initial).is_file():
     raise ValueError(
       f"config.student.initial is {initial!r}; it can be "

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from inp_former_jax import experiment, sharding
+from inp_former_jax import experiment, field_ranges, sharding
 from inp_former_jax.data import transforms
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import Dataset, Record
@@ -33,7 +33,7 @@ from inp_former_jax.inference.calibration import (
 from inp_former_jax.inference.inp_maps import InpMaps, inp_maps
 from inp_former_jax.inference.record_batches import predict_records
 from inp_former_jax.inference.trained import TrainedModel
-from inp_former_jax.training import checkpoint, identity
+from inp_former_jax.training import checkpoint, identity, workdir_lock
 from inp_former_jax.training.progress import announce
 
 INP_IMAGES = 4  # test images in the figure of the INPs
@@ -187,7 +187,7 @@ def _sample_metrics(
 
 
 def check_settings(config: ConfigDict) -> None:
-  """Checks the fields of evaluation and calibration before a long run.
+  """Checks the fields of a config before a long run.
 
   Args:
     config: The config of the run.
@@ -195,32 +195,12 @@ def check_settings(config: ConfigDict) -> None:
   Raises:
     ValueError: If a field is out of range.
   """
-  settings, rates = config.evaluation, config.calibration
-  for name, sound, expected in (
-    ("evaluation.batch_size", settings.batch_size > 0, "above 0"),
-    ("evaluation.size", settings.size > 0, "above 0"),
-    ("evaluation.grid_images", settings.grid_images >= 0, "0 or more"),
-    (
-      "evaluation.top_fraction",
-      0 < settings.top_fraction <= 1,
-      "within (0, 1]",
-    ),
-    ("evaluation.max_fpr", 0 < settings.max_fpr <= 1, "within (0, 1]"),
-    ("calibration.holdout", 0 <= rates.holdout < 1, "within [0, 1)"),
-    ("calibration.image_rate", 0 < rates.image_rate < 1, "within (0, 1)"),
-    ("calibration.pixel_rate", 0 < rates.pixel_rate < 1, "within (0, 1)"),
-    (
-      "evaluation.exact",
-      not settings.exact or jax.process_count() == 1,
-      f"False with {jax.process_count()} processes, because it needs all "
-      "pixels in one",
-    ),
-  ):
-    if not sound:
-      section, field = name.split(".")
-      raise ValueError(
-        f"config.{name} is {config[section][field]}; expected {expected}."
-      )
+  field_ranges.check_fields(config)
+  if config.evaluation.exact and jax.process_count() > 1:
+    raise ValueError(
+      "config.evaluation.exact is True; expected False with "
+      f"{jax.process_count()} processes, because it needs all pixels in one."
+    )
 
 
 @naming_fields()
@@ -232,7 +212,8 @@ def evaluate_checkpoint(
   Args:
     config: The config of the run; fields that change neither the model nor
       the size of its input may differ.
-    workdir: The folder of the run.
+    workdir: The folder of the run. While the run is under way, the results are
+      written to `while_running` within it.
 
   Returns:
     The metrics of the test set.
@@ -243,12 +224,23 @@ def evaluate_checkpoint(
   """
   check_settings(config)
   experiment.preprocessing(config)  # checks the sizes
-  zero_shot = config.protocol == "zero_shot"
-  trained_in = pathlib.Path(workdir).expanduser().absolute()
+  zero_shot = config.protocol == field_ranges.ZERO_SHOT
+  own = trained_in = checkpoint.absolute_workdir(workdir)
   if zero_shot:
     trained_in = _zero_shot_source(config)
   checkpoint.require_checkpoints(trained_in)
-  workdir = checkpoint.prepare_workdir(workdir, needed=0)
+  hold = workdir_lock.holding if zero_shot else workdir_lock.holding_or_beside
+  with hold(own) as results:
+    return _evaluate_newest(config, own, trained_in, results)
+
+
+def _evaluate_newest(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  trained_in: pathlib.Path,
+  results: pathlib.Path,
+) -> Evaluation:
+  zero_shot = config.protocol == field_ranges.ZERO_SHOT
   mesh = sharding.make_mesh(**config.mesh)
   dataset = experiment.read_dataset(config, workdir)
   require_test_images(dataset, config.data.layout)
@@ -269,7 +261,7 @@ def evaluate_checkpoint(
     f"Evaluating step {model.step} on {len(dataset.test)} test images ..."
   )
   return evaluate_and_report(
-    model, dataset, config, workdir, trained_in=trained_in
+    model, dataset, config, results, trained_in=trained_in
   )
 
 

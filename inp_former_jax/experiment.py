@@ -29,22 +29,6 @@ from inp_former_jax.training.progress import TrainingLog, announce
 from inp_former_jax.weights.encoders import get_encoder
 
 
-def check_seed(config: ConfigDict) -> None:
-  """Checks `config.seed`.
-
-  Args:
-    config: The config of a run.
-
-  Raises:
-    ValueError: If the seed is below 0 or does not fit into 32 bits.
-  """
-  if not 0 <= config.seed < 2**32:
-    raise ValueError(
-      f"config.seed is {config.seed}; expected a whole number from 0 to "
-      f"{2**32 - 1}."
-    )
-
-
 def read_dataset(config: ConfigDict, workdir: pathlib.Path) -> Dataset:
   """Reads the records of the data set that `config.data` names.
 

@@ -72,6 +72,16 @@ def main(argv: list[str]) -> None:
 
 def _join(*given) -> None:
   """Joins the other processes."""
+  _, count, number = given
+  # JAX would wait for minutes, or end in C++.
+  if count is not None and count < 1:
+    raise ValueError(f"--num_processes is {count}; expected 1 or more.")
+  if number is not None and not 0 <= number < (count or number + 1):
+    most = f" to {count - 1}" if count else ""
+    raise ValueError(
+      f"--process_id is {number}; expected a whole number from 0{most}, as "
+      "--num_processes counts them."
+    )
   try:
     jax.distributed.initialize(*given)
   except ValueError as error:

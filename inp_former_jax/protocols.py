@@ -2,24 +2,26 @@
 
 import os
 import pathlib
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 
 import jax
 from ml_collections import ConfigDict
 
-from inp_former_jax import config_files, evaluate, experiment, train
+from inp_former_jax import (
+  config_files,
+  evaluate,
+  experiment,
+  field_ranges,
+  train,
+)
+from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.data.names import path_within
 from inp_former_jax.evaluation import report, results
 from inp_former_jax.field_names import naming_fields
-from inp_former_jax.training import checkpoint
+from inp_former_jax.field_ranges import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
+from inp_former_jax.training import checkpoint, workdir_lock
 from inp_former_jax.training.progress import announce
-
-MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT = (
-  "multi_class",
-  "single_class",
-  "zero_shot",
-)
-PROTOCOLS = (MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT)
 
 Run = Callable[[ConfigDict, str | os.PathLike], results.Evaluation]
 
@@ -42,8 +44,8 @@ def train_and_evaluate(
 
   Raises:
     DataError: If the data set, or one of its files, cannot be used.
-    CheckpointError: If the workdir cannot be written, or holds the checkpoint
-      of another run.
+    CheckpointError: If the workdir cannot be written, is in use, or belongs to
+      another run.
     ValueError: If a field of the config has a value that cannot be used.
   """
   _check(config)
@@ -54,8 +56,9 @@ def train_and_evaluate(
     _record(config, workdir)
     return result
   if config.protocol == SINGLE_CLASS:
-    result = _each_category(train.train_and_evaluate, config, workdir)
-    _record(config, workdir)
+    with workdir_lock.holding(workdir) as path:
+      result = _each_category(train.train_and_evaluate, config, path, path)
+      _record(config, path)
     return result
   return train.train_and_evaluate(config, workdir)
 
@@ -82,9 +85,11 @@ def evaluate_checkpoint(
   _check(config)
   config = config_files.with_absolute_paths(config)
   if config.protocol == SINGLE_CLASS:
-    return _each_category(
-      evaluate.evaluate_checkpoint, config, workdir, again=True
-    )
+    own = checkpoint.absolute_workdir(workdir)
+    with workdir_lock.holding_or_beside(own) as folder:
+      return _each_category(
+        evaluate.evaluate_checkpoint, config, own, folder, again=True
+      )
   return evaluate.evaluate_checkpoint(config, workdir)
 
 
@@ -94,27 +99,27 @@ def _check(config: ConfigDict) -> None:
       "The config has no field protocol, so it is not one that trains "
       "an INP-Former, as folder and mvtec are."
     )
-  if config.protocol not in PROTOCOLS:
-    raise ValueError(
-      f"config.protocol is {config.protocol!r}; it can be "
-      f"{', '.join(PROTOCOLS)}."
-    )
+  field_ranges.check_fields(config)
   if config.protocol == ZERO_SHOT and config.init_from:
     raise ValueError(
       f"config.init_from is {config.init_from}, but zero-shot scoring does not "
       "train. Name the workdir by --config.zero_shot_checkpoint instead."
     )
-  experiment.check_seed(config)
 
 
 def _require_own_workdir(
   config: ConfigDict, workdir: str | os.PathLike
 ) -> None:
   """Raises ValueError if the workdir belongs to a run of another protocol."""
-  path = pathlib.Path(workdir).expanduser() / config_files.RECORDED
+  path = checkpoint.absolute_workdir(workdir) / config_files.RECORDED
   if not path.is_file():
     return
   recorded = config_files.read_recorded(path)
+  if recorded.protocol == SINGLE_CLASS and not any(
+    next(path.parent.glob(f"{levels}{config_files.RECORDED}"), None)
+    for levels in ("*/", "*/*/")  # the latter of a mixture of data sets
+  ):
+    return  # it failed before its first model was trained
   if recorded.protocol != config.protocol:
     raise ValueError(
       f"The workdir {workdir} belongs to a run of config.protocol="
@@ -125,48 +130,50 @@ def _require_own_workdir(
 
 def _record(config: ConfigDict, workdir: str | os.PathLike) -> None:
   if jax.process_index() == 0:
-    config_files.write_recorded(
-      config, pathlib.Path(workdir).expanduser().absolute()
-    )
+    config_files.write_recorded(config, checkpoint.absolute_workdir(workdir))
 
 
 def _each_category(
   run: Run,
   config: ConfigDict,
-  workdir: str | os.PathLike,
+  workdir: pathlib.Path,
+  report_folder: pathlib.Path,
   *,
   again: bool = False,
 ) -> results.Evaluation:
   """Runs one model per category in turn, and reports them in one table.
 
   Every category has a workdir of its own inside this one. A category that
-  already has metrics of this very config is run again only if `again` is set.
+  already has metrics of this very config, and of its last step, is run again
+  only if `again` is set.
   """
-  workdir = checkpoint.prepare_workdir(workdir, needed=0)
   dataset = experiment.read_dataset(config, workdir)
-  if not again and not (workdir / config_files.RECORDED).exists():
+  folders = _folders(workdir, dataset.categories)
+  if not again and not any(
+    (folder / config_files.RECORDED).exists() for folder in folders.values()
+  ):
     _record(config, workdir)  # what is stopped can be resumed by it
   found: dict[str, results.CategoryResult] = {}
   untested, step = [], 0
   tested = {record.category for record in dataset.test}
   for number, category in enumerate(dataset.categories, start=1):
     own = _of_category(config, category)
-    folder = path_within(workdir, category)
+    folder = folders[category]
     if category not in tested:
       untested.append(category)
       if not again:
         run(own, folder)
       continue
-    result = None if again else report.read_metrics(folder, own)
+    result = None if again else _finished(own, folder)
     if result is None:
       announce(f"Category {number} of {len(dataset.categories)}: {category}")
-      run(own, folder)
-      result = report.read_metrics(folder, own)
-    if result is None:
-      raise ValueError(
-        f"{folder / report.METRICS} belongs to another config, or this process "
-        "cannot read it. All processes must share the workdir."
-      )
+      evaluation = run(own, folder)
+      result = evaluation.step, evaluation.categories
+      if not again and report.read_metrics(folder, own) is None:
+        raise ValueError(
+          f"{folder / report.METRICS} belongs to another config, or this "
+          "process cannot read it. All processes must share the workdir."
+        )
     step, categories = result
     found |= categories
   whole = results.Evaluation(
@@ -176,8 +183,54 @@ def _each_category(
     source_means=results.source_means(found, dataset.test),
     untested=tuple(untested),
   )
-  report.write_report(whole, config, workdir)
+  report.write_report(whole, config, report_folder)
   return whole
+
+
+def _folders(
+  workdir: pathlib.Path, categories: Sequence[str]
+) -> dict[str, pathlib.Path]:
+  """Returns the workdir of each category.
+
+  Raises:
+    ValueError: If one would lie outside of the workdir, or within another one,
+      or be the same on a file system that ignores case.
+  """
+  folders = {name: path_within(workdir, name) for name in categories}
+  own = {
+    "checkpoints": "the checkpoints of a model of all categories",
+    workdir_lock.WHILE_RUNNING: "the results beside a run",
+  }
+  taken = {path_within(workdir, name): whose for name, whose in own.items()}
+  for name, folder in folders.items():
+    folded = unicodedata.normalize("NFC", name).casefold()
+    place = path_within(workdir, folded)
+    for other, whose in taken.items():
+      if place == other or place in other.parents or other in place.parents:
+        raise ValueError(
+          f"The category {name!r} would share the folder {folder} with "
+          f"{whose}. Rename it, or leave it out by config.data.categories."
+        )
+    taken[place] = f"the category {name!r}"
+  return folders
+
+
+def _finished(
+  config: ConfigDict, folder: pathlib.Path
+) -> tuple[int, dict[str, results.CategoryResult]] | None:
+  """Returns the metrics of a category's last step, if it has been reached.
+
+  An evaluation of an unfinished run also writes metrics.
+  """
+  found = report.read_metrics(folder, config)
+  if found is None:
+    return None
+  last = config.steps
+  if not last:
+    examples = len(experiment.read_dataset(config, folder).train)
+    ways = len(AUGMENTATIONS) if config.data.shots else 1
+    last = experiment.num_steps(config, ways * examples)
+  return found if found[0] == last else None
 
 
 def _of_category(config: ConfigDict, category: str) -> ConfigDict:

@@ -1,7 +1,7 @@
 """Trains a model, or resumes a run, and evaluates it."""
 
 import math
-import os
+import pathlib
 
 import jax
 from ml_collections import ConfigDict
@@ -18,16 +18,16 @@ from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
-from inp_former_jax.training import checkpoint, loop
+from inp_former_jax.training import checkpoint, loop, workdir_lock
+from inp_former_jax.training import identity as identity_of
 from inp_former_jax.training.progress import announce
 from inp_former_jax.training.start_up import StartUp
 from inp_former_jax.training.train_step import jit_train_step
 
 
 @naming_fields()
-def train_and_evaluate(
-  config: ConfigDict, workdir: str | os.PathLike
-) -> Evaluation:
+@workdir_lock.held
+def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
   """Trains one model, or resumes its training, then evaluates it.
 
   Args:
@@ -41,17 +41,17 @@ def train_and_evaluate(
 
   Raises:
     DataError: If the data set, or one of its files, cannot be used.
-    CheckpointError: If the workdir cannot be written, or holds the checkpoint
-      of another run.
+    CheckpointError: If the workdir cannot be written, is in use, or belongs to
+      another run.
     ValueError: If a field of the config has a value that cannot be used.
   """
   start_up = StartUp()
 
   # 1. Data, mesh, and the checks that need no model.
-  workdir = checkpoint.prepare_workdir(workdir, needed=0)
+  evaluate.check_settings(config)
+  _require_same_start(config, workdir)
   mesh = sharding.make_mesh(**config.mesh)
   sharding.check_batch_size(mesh, config.batch_size)
-  evaluate.check_settings(config)
   preprocessing = experiment.preprocessing(config)
   announce("Reading the data set ...")
   dataset = experiment.read_dataset(config, workdir)
@@ -162,3 +162,18 @@ def train_and_evaluate(
   return evaluate.evaluate_and_report(
     answering, dataset, config, workdir, trained_in=workdir
   )
+
+
+def _require_same_start(config: ConfigDict, workdir: pathlib.Path) -> None:
+  """Raises CheckpointError if another run was started in the workdir.
+
+  A run records its config before the first step. The encoder and the training
+  images are compared with the checkpoint, when they have been read.
+  """
+  path = workdir / config_files.RECORDED
+  if path.is_file():
+    identity_of.require_same_start(
+      workdir,
+      identity_of.flatten(config_files.recorded_fields(path)),
+      identity_of.flatten(config.to_dict()),
+    )

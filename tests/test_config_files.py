@@ -222,3 +222,21 @@ def test_without_a_config_and_a_record_one_line_says_what_to_do(tmp_path):
   assert run.returncode == 1
   assert "--config is missing (w holds no config.json)" in run.stderr
   assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+  "text",
+  [
+    '{"protocol": ' * 100_000,
+    '{"protocol": ' * 450 + "1" + "}" * 450,
+    '{"protocol": "multi_class", "seed": ' + "7" * 5000 + "}",
+  ],
+)
+def test_a_record_that_cannot_be_read_is_one_line(tmp_path, text):
+  path = tmp_path / "config.json"
+  path.write_text(text)
+  with pytest.raises(config_files.ConfigError) as error:
+    config_files.load_config(tmp_path)
+  message = str(error.value)
+  assert message.startswith(f"{path} does not hold a config (")
+  assert "\n" not in message

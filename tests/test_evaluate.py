@@ -1,5 +1,6 @@
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
@@ -56,17 +57,9 @@ def test_json_has_null_where_a_metric_is_undefined(config):
   assert '"pixel_ap": null' in content and "NaN" not in content
 
 
-@pytest.mark.parametrize(
-  "field, value",
-  [
-    ("batch_size", 0),
-    ("size", 0),
-    ("top_fraction", 0.0),
-    ("max_fpr", 1.5),
-    ("grid_images", -1),
-  ],
-)
-def test_settings_out_of_range_are_named(config, field, value):
-  config.evaluation[field] = value
-  with pytest.raises(ValueError, match=f"config.evaluation.{field} is {value}"):
+def test_exact_metrics_need_a_single_process(config, monkeypatch):
+  config.evaluation.exact = True
+  check_settings(config)
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  with pytest.raises(ValueError, match="evaluation.exact is True.*2 processes"):
     check_settings(config)

@@ -182,6 +182,32 @@ def test_process_flags_without_distributed_are_refused(tmp_path):
   assert "need --distributed" in run.stdout + run.stderr
 
 
+@pytest.mark.parametrize(
+  "flags, words",
+  [
+    (["--num_processes=2", "--process_id=-1"], "--process_id is -1"),
+    (["--num_processes=2", "--process_id=2"], "is 2; expected a whole number "),
+    (["--num_processes=0", "--process_id=0"], "--num_processes is 0"),
+  ],
+)
+def test_impossible_process_numbers_are_one_line(tmp_path, flags, words):
+  run = main(
+    *("--config=demo", f"--workdir={tmp_path}", "--distributed", *flags),
+    "--coordinator=localhost:1",
+  )
+  assert run.returncode == 1 and words in run.stderr
+  assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 2
+
+
+def test_a_number_of_thousands_of_digits_is_no_traceback(tmp_path):
+  digits = "7" * 5000
+  run = main(
+    "--config=demo", f"--workdir={tmp_path}", f"--config.seed={digits}"
+  )
+  assert run.returncode == 1 and "Traceback" not in run.stderr
+  assert "config.seed" in run.stderr + run.stdout
+
+
 @pytest.mark.slow
 def test_error_in_training_keeps_checkpoints_and_is_one_message(
   config, tmp_path, dataset_root

@@ -21,6 +21,24 @@ from inp_former_jax.training.identity import (
   require_same_parameters,
   require_same_run,
 )
+from inp_former_jax.training.literal_path import LiteralPath
+
+
+def absolute_workdir(workdir: str | os.PathLike) -> pathlib.Path:
+  """Returns the absolute path of a workdir.
+
+  Args:
+    workdir: Folder of a run, which need not exist.
+
+  Raises:
+    ValueError: If it is empty, which would stand for the current folder.
+  """
+  if not os.fspath(workdir).strip():
+    raise ValueError(
+      "`workdir` is empty; expected a folder for the results. Name '.' for the "
+      "current one."
+    )
+  return pathlib.Path(workdir).expanduser().absolute()
 
 
 def prepare_workdir(workdir: str | os.PathLike, needed: int) -> pathlib.Path:
@@ -34,10 +52,18 @@ def prepare_workdir(workdir: str | os.PathLike, needed: int) -> pathlib.Path:
     The absolute path of the workdir.
 
   Raises:
-    CheckpointError: If the workdir cannot be written, or too little space is
-      left.
+    CheckpointError: If the workdir cannot be written, has a file in place of
+      its checkpoints, or too little space is left.
+    ValueError: If `workdir` is empty.
   """
-  path = pathlib.Path(workdir).expanduser().absolute()
+  path = absolute_workdir(workdir)
+  for folder in (path, path / "checkpoints"):
+    # Orbax would wait for minutes before it reports the latter.
+    if folder.exists() and not folder.is_dir():
+      raise CheckpointError(
+        f"{folder} is a file; expected a folder, or nothing yet. Choose "
+        "another workdir, or move the file away."
+      )
   try:
     path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path) as probe:
@@ -88,7 +114,7 @@ class Checkpointer:
     self.directory = pathlib.Path(directory).absolute()
     self._identity = flatten(identity)
     self._manager = ocp.CheckpointManager(
-      self.directory,
+      LiteralPath(self.directory),
       item_names=("trainable", "opt_state", "iterator", "identity"),
       options=ocp.CheckpointManagerOptions(
         max_to_keep=keep, cleanup_tmp_directories=cleans_up

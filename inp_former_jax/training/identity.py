@@ -188,6 +188,37 @@ def require_same_run(
     )
 
 
+def require_same_start(
+  workdir: pathlib.Path, saved: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+  """Makes sure that a run is the one that has been started in a workdir.
+
+  Args:
+    workdir: Folder of the run, which need not hold a checkpoint yet.
+    saved: Config of the run that was started there, by dotted names.
+    now: Config of this run, by dotted names.
+
+  Raises:
+    CheckpointError: If a field that influences training differs. The message
+      names every field that does.
+  """
+  differing = _differences(saved, now, None)
+  if not differing:
+    return
+  listing = "\n  ".join(differing)
+  checkpoints = workdir / "checkpoints"
+  if checkpoints.is_dir() and any(checkpoints.iterdir()):
+    remedy = "Set these values again, or use another workdir."
+  else:
+    remedy = (
+      "It holds no checkpoint yet: delete it to start anew, use another "
+      "workdir, or set these values again."
+    )
+  raise CheckpointError(
+    f"Another run was started in {workdir}:\n  {listing}\n{remedy}"
+  )
+
+
 def require_same_parameters(
   path: pathlib.Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> None:

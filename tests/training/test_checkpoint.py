@@ -156,3 +156,29 @@ def test_read_only_workdir_is_refused(tmp_path, monkeypatch):
   monkeypatch.setattr(checkpoint.tempfile, "TemporaryFile", read_only)
   with pytest.raises(checkpoint.CheckpointError, match="Read-only"):
     checkpoint.prepare_workdir(tmp_path, needed=0)
+
+
+@pytest.mark.parametrize("name", ["run[1]", "[!a]", "a*b", "a**b", "what?"])
+def test_glob_characters_in_the_path_are_only_characters(tmp_path, name):
+  params, moments = {"w": jnp.arange(6.0)}, {"m": jnp.ones(6)}
+  folder = tmp_path / name / "checkpoints"
+  with checkpoint.Checkpointer(folder, IDENTITY) as run:
+    run.save(7, params, moments, {"next_batch": 3})
+  with checkpoint.Checkpointer(folder, IDENTITY) as run:
+    restored, _, _ = run.restore(abstract(params), abstract(moments))
+  np.testing.assert_array_equal(restored["w"], np.arange(6.0))
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_workdir_is_not_the_current_folder(name):
+  with pytest.raises(ValueError, match="`workdir` is empty"):
+    checkpoint.prepare_workdir(name, needed=0)
+
+
+@pytest.mark.parametrize("name", ["run", "run/checkpoints"])
+def test_a_file_in_place_of_a_folder_is_named(tmp_path, name):
+  file = tmp_path / name
+  file.parent.mkdir(exist_ok=True)
+  file.write_text("")
+  with pytest.raises(checkpoint.CheckpointError, match=f"{file} is a file"):
+    checkpoint.prepare_workdir(tmp_path / "run", needed=0)
