@@ -44,11 +44,11 @@ def _run(args: argparse.Namespace) -> int:
   from inp_former_jax import compilation_cache, thresholds
   from inp_former_jax.inference import calibrating, calibration
   from inp_former_jax.inference.predictor import Predictor
-  from inp_former_jax.training import checkpoint
+  from inp_former_jax.training import saved_runs
 
   compilation_cache.enable()
   workdir = args.workdir.expanduser().absolute()
-  checkpoint.require_checkpoints(workdir)
+  saved_runs.require_checkpoints(workdir)
   if args.images or args.labelled:
     records = thresholds.records_of(
       args.images,

@@ -19,6 +19,7 @@ _COMMON_FIELDS = {
   "epochs": "epochs",
   "fsdp": "mesh.fsdp",
   "keep": "checkpoint.keep",
+  "use": "checkpoint.use",
   "num_workers": "data.num_workers",
   "peak_learning_rate": "optimizer.peak_learning_rate",
   "steps": "steps",

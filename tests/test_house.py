@@ -37,7 +37,7 @@ JOBS = {
   f"{PACKAGE}.{name}"
   for name in (
     *("train", "evaluate", "protocols", "experiment", "distill"),
-    *("thresholds", "training_inputs"),
+    *("checkpointing", "thresholds", "training_inputs"),
     *("benchmarks", "benchmarks.memory", "benchmarks.models"),
     "benchmarks.ahead_of_time",
     *("benchmarks.compiling", "benchmarks.data", "benchmarks.epochs"),
