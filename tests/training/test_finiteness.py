@@ -37,7 +37,7 @@ def test_a_state_that_is_not_finite_is_named_and_not_saved(
   tmp_path, name, value
 ):
   with Checkpointer(tmp_path, {}) as checkpointer:
-    save = loop.saving(checkpointer, Quiet(), Quiet())  # ty: ignore
+    save = loop.saving(checkpointer, Quiet(), Quiet())
     with pytest.raises(
       FloatingPointError, match=rf"after step 3 is not finite \(.*{name}.*dtype"
     ):
