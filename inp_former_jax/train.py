@@ -104,13 +104,14 @@ def train_and_evaluate(
   #    this config and this encoder; or else the parameters that
   #    `config.init_from` names; or else random ones.
   keep = config.checkpoint.keep
+  best = checkpointing.best_checkpoint(config, workdir)
   state_bytes = sum(
     math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(abstract)
   )
-  checkpoint.prepare_workdir(workdir, (keep + 1) * state_bytes + 50_000_000)
+  kept = keep + (1 if best is None else 2)  # with the one that is being saved
+  checkpoint.prepare_workdir(workdir, kept * state_bytes + 50_000_000)
   identity = experiment.identity(config, dataset, model.encoder_sha256)
   folder = workdir / "checkpoints"
-  best = checkpointing.best_checkpoint(config, workdir)
   with checkpoint.Checkpointer(
     folder, identity, keep=keep, best=best, cleans_up=True
   ) as checkpointer:

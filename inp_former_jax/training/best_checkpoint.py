@@ -93,7 +93,7 @@ def ranked_steps(workdir: pathlib.Path, steps: Iterable[int]) -> list[int]:
   if not found:
     raise CheckpointError(
       f"{path} names no checkpoint of this run, so that none is the best. "
-      "Train with --config.checkpoint.best=METRIC, or take the newest one."
+      "Train with `best`=METRIC, or take the newest one."
     )
   return found
 

@@ -73,7 +73,7 @@ def test_values_after_the_resumed_step_are_forgotten(tmp_path):
 
 def test_no_value_and_an_unknown_use_are_refused(tmp_path):
   trained(tmp_path, [3])
-  with pytest.raises(CheckpointError, match="checkpoint.best=METRIC"):
+  with pytest.raises(CheckpointError, match="Train with `best`=METRIC"):
     saved_runs.read_identity(tmp_path, saved_runs.BEST)
   with pytest.raises(ValueError, match="`use` is 'last'; it can be newest or"):
     saved_runs.read_identity(tmp_path, "last")
