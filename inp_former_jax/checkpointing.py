@@ -6,21 +6,24 @@ from ml_collections import ConfigDict
 
 from inp_former_jax.data.records import Dataset
 from inp_former_jax.evaluation.results import COLUMNS, SAMPLE_COLUMNS
+from inp_former_jax.training import saved_runs
 from inp_former_jax.training.best_checkpoint import BestCheckpoint
 from inp_former_jax.training.save_times import SaveTimes
 
 
-def check_best(config: ConfigDict, dataset: Dataset) -> None:
-  """Checks before training that `config.checkpoint.best` will have values.
+def check(config: ConfigDict, dataset: Dataset) -> None:
+  """Checks `config.checkpoint.use` and `best` before training.
 
   Args:
     config: The config of the run.
     dataset: The data set of the run.
 
   Raises:
-    ValueError: If it names no metric that an evaluation of this data set gives,
-      or nothing is evaluated during training.
+    ValueError: If `use` is unknown; or if `best` names no metric that an
+      evaluation of this data set gives, or nothing is evaluated during
+      training.
   """
+  saved_runs.check_use(config.checkpoint.use)
   best = config.checkpoint.best
   if not best:
     return

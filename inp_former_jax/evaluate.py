@@ -242,6 +242,7 @@ def evaluate_checkpoint(
     DataError: If the data set, or one of its files, cannot be used.
   """
   check_settings(config)
+  saved_runs.check_use(config.checkpoint.use)
   experiment.preprocessing(config)  # checks the sizes
   zero_shot = config.protocol == "zero_shot"
   trained_in = pathlib.Path(workdir).expanduser().absolute()

@@ -57,7 +57,7 @@ def train_and_evaluate(
   announce("Reading the data set ...")
   dataset = experiment.read_dataset(config, workdir)
   announce(experiment.describe(dataset))
-  checkpointing.check_best(config, dataset)
+  checkpointing.check(config, dataset)
   experiment.log_shots(config, dataset, workdir)
   ways = len(AUGMENTATIONS) if config.data.shots else 1
   total_steps = experiment.num_steps(config, ways * len(dataset.train))

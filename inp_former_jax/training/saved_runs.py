@@ -17,6 +17,19 @@ NEWEST, BEST = "newest", "best"
 USES = (NEWEST, BEST)
 
 
+def check_use(use: str) -> None:
+  """Makes sure that `use` says which checkpoint to take.
+
+  Args:
+    use: One of USES.
+
+  Raises:
+    ValueError: If it is not.
+  """
+  if use not in USES:
+    raise ValueError(f"`use` is {use!r}; it can be {' or '.join(USES)}.")
+
+
 def require_checkpoints(workdir: pathlib.Path) -> pathlib.Path:
   """Makes sure that a workdir has a folder of checkpoints.
 
@@ -53,8 +66,7 @@ def read_identity(
       evaluated to be the best, or it is not of this project.
     ValueError: If `use` is not one of USES.
   """
-  if use not in USES:
-    raise ValueError(f"`use` is {use!r}; it can be {' or '.join(USES)}.")
+  check_use(use)
   directory = require_checkpoints(workdir)
   with Checkpointer(directory, {}) as checkpointer:
     steps = checkpointer.steps[::-1]
