@@ -13,6 +13,7 @@ def steps_of(workdir) -> list[int]:
   return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_the_best_is_kept_evaluated_and_never_resumed_from(
   config, tmp_path, monkeypatch, capsys
 ):
@@ -64,6 +65,7 @@ def test_an_unknown_use_is_refused(config, tmp_path):
     evaluate.evaluate_checkpoint(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_parameters_of_a_bad_last_update_are_neither_saved_nor_evaluated(
   config, tmp_path, monkeypatch
 ):
