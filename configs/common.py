@@ -116,8 +116,19 @@ def get_config() -> ConfigDict:
   config.calibration.pixel_rate = 0.001
 
   config.checkpoint = ConfigDict()
-  config.checkpoint.every_steps = 1000  # the last step is always saved
+  # Steps between checkpoints; 0: only the last step, which is always saved;
+  # -1: a tenth of the run, at most 1000.
+  config.checkpoint.every_steps = -1
+  # A checkpoint is saved after so many minutes without one; 0: only by steps.
+  config.checkpoint.every_minutes = 10.0
   config.checkpoint.keep = 2  # number of newest checkpoints to keep
+  # Metric of the evaluations during training (evaluation.every_steps), such as
+  # "image_auroc", by whose mean the best checkpoint is kept beside the newest
+  # ones; "": none. Choosing by test images makes their metrics too good.
+  config.checkpoint.best = ""
+  # The checkpoint that --mode=eval takes, "newest" or "best". A run is always
+  # resumed from the newest one.
+  config.checkpoint.use = "newest"
 
   config.log = ConfigDict()
   config.log.every_steps = 10  # steps between lines of the log

@@ -56,6 +56,7 @@ def get_config() -> ConfigDict:
   config.evaluation.every_steps = 100
   config.checkpoint = defaults.checkpoint
   config.checkpoint.every_steps = 100
+  del config.checkpoint.best, config.checkpoint.use  # of evaluated models
   config.log = defaults.log
   config.mesh = defaults.mesh
   return config

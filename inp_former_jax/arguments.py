@@ -17,7 +17,7 @@ from inp_former_jax.terminal import escaped
 FAILED = 2  # the exit code of a command that could not do its work
 PREDICTOR_FLAGS = (
   *("batch_size", "device", "tile", "keep_aspect", "ignore", "zero_shot"),
-  *("resize", "crop", "dtype"),
+  *("resize", "crop", "dtype", "use"),
 )
 _REPORTED = (ValueError, OSError, RuntimeError, ArithmeticError, ImportError)
 
@@ -115,6 +115,9 @@ def add_predictor_flags(parser: argparse.ArgumentParser) -> None:
   add("--resize", type=int, help="for a converted checkpoint: pixels")
   add("--crop", type=int, help="for a converted checkpoint: pixels")
   add("--dtype", help="float32 or bfloat16; default: that of the run")
+  add(
+    "--use", default="newest", help="which checkpoint, newest (default) or best"
+  )
 
 
 def predictor_arguments(args: argparse.Namespace) -> dict[str, Any]:

@@ -42,11 +42,11 @@ def _run(args: argparse.Namespace) -> int:
   # Imported late: importing JAX and Flax takes some seconds.
   print("Loading the model ...", file=sys.stderr, flush=True)
   from inp_former_jax import compilation_cache
-  from inp_former_jax.training import checkpoint, workdir_lock
+  from inp_former_jax.training import saved_runs, workdir_lock
 
   compilation_cache.enable()
   workdir = args.workdir.expanduser().absolute()
-  checkpoint.require_checkpoints(workdir)
+  saved_runs.require_checkpoints(workdir)
   # A run that is under way writes a calibration of its own at its end.
   return workdir_lock.held(_calibrate)(args, workdir)
 

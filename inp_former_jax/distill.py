@@ -24,7 +24,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from inp_former_jax import experiment, field_ranges, sharding
+from inp_former_jax import checkpointing, experiment, field_ranges, sharding
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data import loader, transforms
 from inp_former_jax.distillation import held_out, initial_student
@@ -177,7 +177,7 @@ def distill(config: ConfigDict, workdir: pathlib.Path) -> held_out.R2:
         log=log.step,
         checkpoint=loop.saving(checkpointer, log, batches),
         evaluate=leave_student,
-        checkpoint_every=config.checkpoint.every_steps,
+        is_save_due=checkpointing.save_times(config, start, total_steps).is_due,
         evaluate_every=config.evaluation.every_steps,
       )
       state = loop.run(

@@ -33,7 +33,12 @@ from inp_former_jax.inference.calibration import (
 from inp_former_jax.inference.inp_maps import InpMaps, inp_maps
 from inp_former_jax.inference.record_batches import predict_records
 from inp_former_jax.inference.trained import TrainedModel
-from inp_former_jax.training import checkpoint, identity, workdir_lock
+from inp_former_jax.training import (
+  checkpoint,
+  identity,
+  saved_runs,
+  workdir_lock,
+)
 from inp_former_jax.training.progress import announce
 
 INP_IMAGES = 4  # test images in the figure of the INPs
@@ -207,7 +212,7 @@ def check_settings(config: ConfigDict) -> None:
 def evaluate_checkpoint(
   config: ConfigDict, workdir: str | os.PathLike
 ) -> Evaluation:
-  """Evaluates the newest checkpoint of a workdir and writes the results.
+  """Evaluates a checkpoint of a workdir and writes the results.
 
   Args:
     config: The config of the run; fields that change neither the model nor
@@ -223,12 +228,13 @@ def evaluate_checkpoint(
     DataError: If the data set, or one of its files, cannot be used.
   """
   check_settings(config)
+  saved_runs.check_use(config.checkpoint.use)
   experiment.preprocessing(config)  # checks the sizes
   zero_shot = config.protocol == field_ranges.ZERO_SHOT
   own = trained_in = checkpoint.absolute_workdir(workdir)
   if zero_shot:
     trained_in = _zero_shot_source(config)
-  checkpoint.require_checkpoints(trained_in)
+  saved_runs.require_checkpoints(trained_in)
   hold = workdir_lock.holding if zero_shot else workdir_lock.holding_or_beside
   with hold(own) as results:
     return _evaluate_newest(config, own, trained_in, results)
@@ -246,7 +252,9 @@ def _evaluate_newest(
   require_test_images(dataset, config.data.layout)
   if not zero_shot:
     _warn_of_other_training_images(trained_in, dataset)
-  announce(f"Loading the newest checkpoint of {trained_in} ...")
+  # Zero-shot scoring trains nothing, so this field speaks of the other run.
+  use = config.checkpoint.use
+  announce(f"Loading the {use} checkpoint of {trained_in} ...")
   model = trained.load(
     trained_in,
     mesh,
@@ -256,6 +264,7 @@ def _evaluate_newest(
     size=config.evaluation.size,
     top_fraction=config.evaluation.top_fraction,
     zero_shot=zero_shot,
+    use=use,
   )
   announce(
     f"Evaluating step {model.step} on {len(dataset.test)} test images ..."
@@ -269,7 +278,7 @@ def _warn_of_other_training_images(
   workdir: pathlib.Path, dataset: Dataset
 ) -> None:
   """Warns if the split has changed since training."""
-  _, saved = checkpoint.read_identity(workdir)
+  _, saved = saved_runs.read_identity(workdir)
   now = identity.training_images(dataset)
   if saved.get("training_images.sha256", now["sha256"]) == now["sha256"]:
     return

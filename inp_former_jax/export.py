@@ -37,7 +37,7 @@ from inp_former_jax.inference.calibration import (
   find_calibration,
 )
 from inp_former_jax.terminal import escaped
-from inp_former_jax.training import checkpoint
+from inp_former_jax.training import saved_runs
 from inp_former_jax.training.progress import announce
 
 # Compared images by default: a float32 model is either right or wrong, but a
@@ -86,7 +86,7 @@ def _export(args: argparse.Namespace) -> None:
   workdir = args.workdir.expanduser().absolute()
   out = args.out.expanduser().absolute()
   exported.require_replaceable(out)
-  _, identity = checkpoint.read_identity(workdir)
+  _, identity = saved_runs.read_identity(workdir)
   announce(f"Loading the newest checkpoint of {workdir} ...")
   model = trained.load(
     workdir,

@@ -27,6 +27,7 @@ _COMMON_FIELDS = {
 # The same in training and evaluation of an INP-Former.
 TRAINING_FIELDS = _COMMON_FIELDS | {
   "attention": "model.attention",
+  "best": "checkpoint.best",
   "cache": "cache",
   "cache_dir": "cache_dir",
   "categories": "data.categories",
@@ -44,6 +45,7 @@ TRAINING_FIELDS = _COMMON_FIELDS | {
   "sources": "data.sources",
   "tfds": "data.tfds",
   "tfds_dir": "data.tfds_dir",
+  "use": "checkpoint.use",
 }
 # While one of `config.data.sources` is read.
 SOURCE_FIELDS = {

@@ -196,3 +196,15 @@ def gather_processes(array: np.ndarray) -> np.ndarray:
       for g in np.asarray(gathered)
     ]
   )
+
+
+def from_first_process(text: str) -> str:
+  """Returns the first process's text on all processes, which must all ask."""
+  if jax.process_count() == 1:
+    return text
+  content = np.frombuffer(text.encode(), np.uint8)
+  size = gather_processes(np.array([len(content)]))[0, 0]
+  padded = np.zeros(size, np.uint8)
+  if jax.process_index() == 0:
+    padded[:] = content
+  return gather_processes(padded)[0].tobytes().decode()

@@ -20,7 +20,7 @@ from inp_former_jax.inference.calibration import (
 from inp_former_jax.inference.framing import pictures
 from inp_former_jax.inference.predictor import Predictor
 from inp_former_jax.inference.trained import TrainedModel
-from inp_former_jax.training import checkpoint, identity
+from inp_former_jax.training import identity, saved_runs
 from inp_former_jax.training.progress import announce
 
 HELD_OUT = "held-out normal images of the run"  # where a calibration is from
@@ -99,7 +99,7 @@ def held_out(workdir: pathlib.Path) -> Sequence[Record]:
     )
   config = config_files.load_config(workdir)
   dataset = experiment.read_dataset(config, workdir)
-  _, saved = checkpoint.read_identity(workdir)
+  _, saved = saved_runs.read_identity(workdir)
   now = identity.training_images(dataset)["sha256"]
   if saved.get("training_images.sha256", now) != now:
     raise CalibrationError(

@@ -7,6 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from inp_former_jax import (
+  checkpointing,
   config_files,
   evaluate,
   experiment,
@@ -18,7 +19,7 @@ from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
-from inp_former_jax.training import checkpoint, loop, workdir_lock
+from inp_former_jax.training import checkpoint, loop, saved_runs, workdir_lock
 from inp_former_jax.training import identity as identity_of
 from inp_former_jax.training.progress import announce
 from inp_former_jax.training.start_up import StartUp
@@ -56,6 +57,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
   announce("Reading the data set ...")
   dataset = experiment.read_dataset(config, workdir)
   announce(experiment.describe(dataset))
+  checkpointing.check(config, dataset)
   experiment.log_shots(config, dataset, workdir)
   ways = len(AUGMENTATIONS) if config.data.shots else 1
   total_steps = experiment.num_steps(config, ways * len(dataset.train))
@@ -87,7 +89,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
 
   def initialise():
     if config.init_from:
-      source_step, trainable = checkpoint.restore_initial(
+      source_step, trainable = saved_runs.restore_initial(
         config.init_from, model.abstract_trainable, identity
       )
       announce(f"Starting from step {source_step} of {config.init_from}.")
@@ -102,18 +104,22 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
   #    this config and this encoder; or else the parameters that
   #    `config.init_from` names; or else random ones.
   keep = config.checkpoint.keep
+  best = checkpointing.best_checkpoint(config, workdir)
   state_bytes = sum(
     math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(abstract)
   )
-  checkpoint.prepare_workdir(workdir, (keep + 1) * state_bytes + 50_000_000)
+  kept = keep + (1 if best is None else 2)  # with the one that is being saved
+  checkpoint.prepare_workdir(workdir, kept * state_bytes + 50_000_000)
   identity = experiment.identity(config, dataset, model.encoder_sha256)
   folder = workdir / "checkpoints"
   with checkpoint.Checkpointer(
-    folder, identity, keep=keep, cleans_up=True
+    folder, identity, keep=keep, best=best, cleans_up=True
   ) as checkpointer:
     start, state = loop.start_or_resume(
       checkpointer, inputs.batches, abstract, initialise, total_steps
     )
+    if best:
+      best.forget_after(start)
 
     if jax.process_index() == 0:
       config_files.write_recorded(config, workdir)
@@ -128,7 +134,10 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
 
       def evaluate_now(step, state):
         now = answering.at(step, state[0])
-        log.evaluation(step, evaluate.evaluate(now, dataset, config))
+        result = evaluate.evaluate(now, dataset, config)
+        log.evaluation(step, result)
+        if best:
+          best.note(step, result.mean)
 
       def log_step(step, metrics):
         start_up.first_step(metrics)
@@ -138,7 +147,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
         log=log_step,
         checkpoint=loop.saving(checkpointer, log, inputs.batches),
         evaluate=evaluate_now,
-        checkpoint_every=config.checkpoint.every_steps,
+        is_save_due=checkpointing.save_times(config, start, total_steps).is_due,
         evaluate_every=config.evaluation.every_steps if dataset.test else 0,
       )
       state = loop.run(
@@ -159,9 +168,12 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
   )
   if dataset.test:
     announce(f"Evaluating {len(dataset.test)} test images ...")
-  return evaluate.evaluate_and_report(
+  result = evaluate.evaluate_and_report(
     answering, dataset, config, workdir, trained_in=workdir
   )
+  if best:
+    best.note(total_steps, result.mean)
+  return result
 
 
 def _require_same_start(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -38,7 +38,7 @@ JOBS = {
   f"{PACKAGE}.{name}"
   for name in (
     *("train", "evaluate", "protocols", "experiment", "distill"),
-    *("field_ranges", "thresholds", "training_inputs"),
+    *("checkpointing", "field_ranges", "thresholds", "training_inputs"),
     *("benchmarks", "benchmarks.memory", "benchmarks.models"),
     "benchmarks.ahead_of_time",
     *("benchmarks.compiling", "benchmarks.data", "benchmarks.epochs"),

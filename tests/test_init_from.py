@@ -204,12 +204,12 @@ import pathlib, sys
 import jax
 import numpy as np
 from inp_former_jax import config_files, experiment, sharding
-from inp_former_jax.training import checkpoint
+from inp_former_jax.training import saved_runs
 workdir = pathlib.Path(sys.argv[1])
 config = config_files.load_config(workdir)
 mesh = sharding.make_mesh(data=2, fsdp=2)
 model = experiment.create_model(config, mesh, workdir)
-step, trainable = checkpoint.restore_initial(
+step, trainable = saved_runs.restore_initial(
   workdir,
   model.abstract_trainable,
   config.to_dict()

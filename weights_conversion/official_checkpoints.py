@@ -11,7 +11,7 @@ import numpy as np
 
 from inp_former_jax.inference import trained
 from inp_former_jax.models import inp_former
-from inp_former_jax.training import checkpoint, optimizer
+from inp_former_jax.training import checkpoint, optimizer, saved_runs
 from inp_former_jax.training.identity import require_inp_former
 from inp_former_jax.training.model_state import CONVERTED_ENCODER
 from inp_former_jax.weights import files, sources
@@ -172,7 +172,7 @@ def _find_encoder(
   workdir: pathlib.Path, given: pathlib.Path | None
 ) -> pathlib.Path:
   """Finds the file of the encoder that a checkpoint was trained with."""
-  step, identity = checkpoint.read_identity(workdir)
+  step, identity = saved_runs.read_identity(workdir)
   require_inp_former(workdir / "checkpoints" / str(step), identity)
   sha256 = identity["encoder.sha256"]
   if sha256 == RANDOM:

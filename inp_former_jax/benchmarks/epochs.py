@@ -36,7 +36,7 @@ _IGNORED = loop.Hooks(
   log=lambda step, metrics: None,
   checkpoint=lambda step, state: None,
   evaluate=lambda step, state: None,
-  checkpoint_every=0,
+  is_save_due=lambda step: False,
   evaluate_every=0,
 )
 

@@ -121,8 +121,9 @@ class Predictor:
     dtype: str | None = None,
     encoder_weights: str | None = None,
     num_threads: int = NUM_THREADS,
+    use: str = "newest",
   ) -> "Predictor":
-    """Loads the newest checkpoint of a folder, and its calibration.
+    """Loads a checkpoint of a folder, and its calibration.
 
     Args:
       workdir: Folder of a run, or of a converted checkpoint.
@@ -141,6 +142,7 @@ class Predictor:
       encoder_weights: Source of the encoder's weights; by default that of the
         run.
       num_threads: See `__init__`.
+      use: Which checkpoint, "newest" or "best".
 
     Returns:
       The predictor. Its `calibration` is None if there is none of this
@@ -161,6 +163,7 @@ class Predictor:
       encoder_weights=encoder_weights,
       dtype=dtype,
       zero_shot=zero_shot,
+      use=use,
     )
     predictor = cls(
       model,

@@ -23,7 +23,12 @@ from inp_former_jax.inference.predict_step import (
   make_predict_step,
 )
 from inp_former_jax.models import inp_former
-from inp_former_jax.training import checkpoint, identity, model_state
+from inp_former_jax.training import (
+  checkpoint,
+  identity,
+  model_state,
+  saved_runs,
+)
 from inp_former_jax.training.model_state import ModelSettings, ModelState
 
 
@@ -210,8 +215,9 @@ def load(
   size: int | None = None,
   top_fraction: float | None = None,
   zero_shot: bool = False,
+  use: str = saved_runs.NEWEST,
 ) -> TrainedModel:
-  """Loads the model of the newest checkpoint of a folder.
+  """Loads the model of a checkpoint of a folder.
 
   Args:
     workdir: Folder of a run, or of a converted checkpoint.
@@ -229,20 +235,22 @@ def load(
       score; by default that of the run.
     zero_shot: Whether a patch is scored by its distance to the nearest INP of
       its own image.
+    use: Which checkpoint, "newest" or "best"; a damaged one is passed over with
+      a warning.
 
   Returns:
     The model, ready to predict.
 
   Raises:
-    CheckpointError: If there is no checkpoint, it cannot be read, or it holds
-      another model, encoder or preprocessing than expected.
+    CheckpointError: If there is no such checkpoint, all are damaged, or it
+      holds another model, encoder or preprocessing than expected.
     FileNotFoundError, ValueError: If the encoder's weights cannot be found or
       read.
   """
   workdir = pathlib.Path(workdir).expanduser().absolute()
   mesh = mesh or sharding.make_mesh()
   folder = workdir / "checkpoints"
-  step, saved = checkpoint.read_identity(workdir)
+  step, saved = saved_runs.read_identity(workdir, use)
   identity.require_inp_former(folder / str(step), saved)
   wanted = saved | identity.flatten(expected or {})
   identity.require_same_model(folder / str(step), saved, wanted)
@@ -261,7 +269,7 @@ def load(
   )
   found = wanted | {"encoder.sha256": state.encoder_sha256}
   with checkpoint.Checkpointer(folder, found) as checkpointer:
-    trainable = checkpointer.restore_trainable(state.abstract_trainable)
+    trainable = checkpointer.restore_trainable(state.abstract_trainable, step)
   return from_state(
     state,
     trainable,

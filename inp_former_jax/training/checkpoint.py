@@ -14,11 +14,11 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
+from inp_former_jax.training import manifest, sound_checkpoint
+from inp_former_jax.training.best_checkpoint import BestCheckpoint
 from inp_former_jax.training.identity import (
   CheckpointError,
   flatten,
-  require_inp_former,
-  require_same_parameters,
   require_same_run,
 )
 from inp_former_jax.training.literal_path import LiteralPath
@@ -88,6 +88,8 @@ class Checkpointer:
 
   Saving is asynchronous and atomic: a checkpoint appears under its step when
   it is complete, so that a process killed while saving leaves the one before.
+  Its files have checksums, which are compared before it is restored; if one is
+  damaged, the checkpoint before it is restored instead, with a warning.
   As a context manager, it completes the save in progress on exit, even after an
   error.
   """
@@ -98,6 +100,7 @@ class Checkpointer:
     identity: Mapping[str, Any],
     *,
     keep: int = 2,
+    best: BestCheckpoint | None = None,
     cleans_up: bool = False,
   ):
     """Opens a folder of checkpoints, and creates it if necessary.
@@ -107,17 +110,27 @@ class Checkpointer:
       identity: Description of what a checkpoint belongs to: the config as a
         nested dict, with the encoder's name and sha256 under "encoder".
       keep: Number of checkpoints to keep; the newest ones are kept.
-      cleans_up: Whether to remove what a killed save left behind. Only the run
-        that saves may do so, because for any other reader it may be a save in
-        progress.
+      best: Values by which the best checkpoint is kept beside the newest ones.
+      cleans_up: Whether to remove what a killed save left behind, and to move
+        damaged checkpoints aside. Only the run that saves may do so, because
+        for any other reader it may be a save in progress.
     """
     self.directory = pathlib.Path(directory).absolute()
     self._identity = flatten(identity)
+    self._cleans_up = cleans_up
+    self._saving = -1  # step whose save is in progress
+    managers = ocp.checkpoint_managers
+    kept: list[Any] = [managers.LatestN(keep), *([best] if best else [])]
     self._manager = ocp.CheckpointManager(
       LiteralPath(self.directory),
       item_names=("trainable", "opt_state", "iterator", "identity"),
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=keep, cleanup_tmp_directories=cleans_up
+        preservation_policy=managers.AnyPreservationPolicy(kept),
+        cleanup_tmp_directories=cleans_up,
+        # Called by the first process, when all have written their part.
+        async_options=ocp.AsyncOptions(
+          post_finalization_callback=self._write_manifest
+        ),
       ),
     )
 
@@ -125,6 +138,33 @@ class Checkpointer:
   def latest_step(self) -> int | None:
     """Step of the newest complete checkpoint; None if there is none."""
     return self._manager.latest_step()
+
+  @property
+  def steps(self) -> list[int]:
+    """Steps of all complete checkpoints, in order."""
+    return sorted(self._manager.all_steps())
+
+  def newest_sound_step(self) -> int | None:
+    """Returns the step of the newest checkpoint that is not damaged.
+
+    A run that saves moves newer ones, which are damaged, aside: it will save
+    those steps again.
+
+    Returns:
+      The step; None if there is no checkpoint.
+
+    Raises:
+      CheckpointError: If all checkpoints are damaged.
+    """
+    steps = self.steps[::-1]
+    if not steps:
+      return None
+    step = sound_checkpoint.choose(self.directory, steps)
+    damaged = steps[: steps.index(step)]
+    if damaged and self._cleans_up:
+      sound_checkpoint.move_aside(self.directory, damaged)
+      self._manager.reload()
+    return step
 
   def save(
     self,
@@ -150,7 +190,18 @@ class Checkpointer:
       iterator=ocp.args.JsonSave(dict(iterator)),
       identity=ocp.args.JsonSave(self._identity),
     )
+    self.wait()
+    self._saving = step
     self._guard(lambda: self._manager.save(step, args=args))
+
+  def _write_manifest(self) -> None:
+    """Adds the checksums to a checkpoint that has not got its name yet."""
+    name = str(self._saving)
+    # Where a folder cannot be renamed in one go, orbax gives it its name at
+    # once and marks its end by a file.
+    unnamed = [p for p in self.directory.glob(f"{name}.*") if p.is_dir()]
+    for folder in unnamed or [self.directory / name]:
+      manifest.write_manifest(folder)
 
   def wait(self) -> None:
     """Waits until all saves are on disk.
@@ -178,7 +229,7 @@ class Checkpointer:
   def restore(
     self, trainable: Any, opt_state: Any
   ) -> tuple[Any, Any, dict[str, Any]]:
-    """Restores the newest checkpoint in order to continue training.
+    """Restores the newest sound checkpoint in order to continue training.
 
     Args:
       trainable: Shapes of the trainable part, a pytree of
@@ -200,27 +251,32 @@ class Checkpointer:
     )
     return restored["trainable"], restored["opt_state"], restored["iterator"]
 
-  def restore_trainable(self, trainable: Any) -> Any:
-    """Restores the trainable part of the newest checkpoint alone.
+  def restore_trainable(self, trainable: Any, step: int | None = None) -> Any:
+    """Restores the trainable part of a checkpoint alone.
 
     Args:
       trainable: Shapes of the trainable part, a pytree of
         `jax.ShapeDtypeStruct` with shardings.
+      step: Step of the checkpoint; by default that of the newest sound one.
 
     Returns:
       The trainable part, a pytree of arrays.
 
     Raises:
-      CheckpointError: If there is no checkpoint, it cannot be read, or it
-        belongs to another model, encoder or preprocessing.
+      CheckpointError: If there is no checkpoint, it is damaged, or it belongs
+        to another model, encoder or preprocessing.
     """
     item = ocp.args.StandardRestore(trainable)
-    return self._restore(for_training=False, trainable=item)["trainable"]
+    restored = self._restore(step, for_training=False, trainable=item)
+    return restored["trainable"]
 
-  def _restore(self, *, for_training: bool, **items):
-    step = self.latest_step
+  def _restore(self, step: int | None = None, *, for_training: bool, **items):
     if step is None:
-      raise _no_checkpoint(self.directory)
+      step = self.newest_sound_step()
+    else:
+      sound_checkpoint.choose(self.directory, [step])
+    if step is None:
+      raise no_checkpoint(self.directory)
     self._check_identity(step, for_training)
     try:
       return self._manager.restore(step, args=ocp.args.Composite(**items))
@@ -280,74 +336,12 @@ class Checkpointer:
     self._manager.close()
 
 
-def require_checkpoints(workdir: pathlib.Path) -> pathlib.Path:
-  """Makes sure that a workdir has a folder of checkpoints.
+def no_checkpoint(directory: pathlib.Path) -> CheckpointError:
+  """Returns the error of a folder without checkpoints.
 
   Args:
-    workdir: Folder of a run.
-
-  Returns:
-    The folder of its checkpoints.
-
-  Raises:
-    CheckpointError: If there is no such folder.
+    directory: The folder.
   """
-  directory = workdir / "checkpoints"
-  if not directory.is_dir():
-    raise _no_checkpoint(directory)
-  return directory
-
-
-def read_identity(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
-  """Reads the identity of the newest checkpoint of a workdir.
-
-  Args:
-    workdir: Folder of a run, or of a converted checkpoint.
-
-  Returns:
-    The step of the checkpoint, and its identity by dotted names.
-
-  Raises:
-    CheckpointError: If there is no checkpoint, or the newest one is not of this
-      project.
-  """
-  directory = require_checkpoints(workdir)
-  with Checkpointer(directory, {}) as checkpointer:
-    step = checkpointer.latest_step
-    if step is None:
-      raise _no_checkpoint(directory)
-    return step, checkpointer.saved_identity(step)
-
-
-def restore_initial(
-  workdir: str | os.PathLike, trainable: Any, identity: Mapping[str, Any]
-) -> tuple[int, Any]:
-  """Restores the parameters that another run ended with, to start from them.
-
-  Args:
-    workdir: Folder of the other run, or of a converted checkpoint.
-    trainable: Shapes of the trainable part, a pytree of
-      `jax.ShapeDtypeStruct` with the shardings of the run that starts.
-    identity: Description of the run that starts, as a `Checkpointer` takes it.
-
-  Returns:
-    The step of the newest checkpoint of the folder, and its trainable part.
-
-  Raises:
-    CheckpointError: If there is no checkpoint, it cannot be read, or it
-      belongs to another encoder or a model of another structure.
-  """
-  workdir = pathlib.Path(workdir).expanduser().absolute()
-  step, saved = read_identity(workdir)
-  path = workdir / "checkpoints" / str(step)
-  require_inp_former(path, saved)
-  require_same_parameters(path, saved, flatten(identity))
-  # With its own identity, because the size of the images may differ.
-  with Checkpointer(path.parent, saved) as checkpointer:
-    return step, checkpointer.restore_trainable(trainable)
-
-
-def _no_checkpoint(directory: pathlib.Path) -> CheckpointError:
   return CheckpointError(
     f"No checkpoint in {directory}. Train a model there first."
   )

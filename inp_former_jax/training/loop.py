@@ -1,6 +1,7 @@
 """The training loop that all trainers share."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -8,6 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from inp_former_jax import sharding
+from inp_former_jax.training import finiteness
 from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
 from inp_former_jax.training.progress import TrainingLog
 
@@ -42,20 +44,20 @@ class Hooks:
   Attributes:
     log: Function called after every step with the step's number and its
       metrics, which are still on the device.
-    checkpoint: Function called every `checkpoint_every` steps and after the
-      last step, with the number of steps taken and the state.
+    checkpoint: Function called when a save is due and after the last step, with
+      the number of steps taken and the state.
     evaluate: Function called every `evaluate_every` steps with the same
       arguments, but not after the last step, whose state the trainer evaluates
       itself. Its result is ignored.
-    checkpoint_every: Number of steps between checkpoints; 0 saves only the
-      last step.
+    is_save_due: Function that is asked after every step but the last whether to
+      save a checkpoint, see `save_times.SaveTimes`.
     evaluate_every: Number of steps between evaluations; 0 for none.
   """
 
   log: Callable[[int, Metrics], None]
   checkpoint: Callable[[int, State], None]
   evaluate: Callable[[int, State], object]
-  checkpoint_every: int
+  is_save_due: Callable[[int], bool]
   evaluate_every: int
 
 
@@ -66,7 +68,7 @@ def start_or_resume(
   initialise: Callable[[], State],
   total_steps: int,
 ) -> tuple[int, State]:
-  """Restores the newest checkpoint, or initialises the state if there is none.
+  """Restores the newest sound checkpoint, or initialises the state.
 
   Args:
     checkpointer: The run's checkpoints.
@@ -82,9 +84,10 @@ def start_or_resume(
 
   Raises:
     CheckpointError: If the checkpoint belongs to another run, cannot be read,
-      or has more steps than the whole run.
+      has more steps than the whole run, or a position in the training data
+      that is not that of its step; or if all are damaged.
   """
-  step = checkpointer.latest_step
+  step = checkpointer.newest_sound_step()
   if step is None:
     return 0, initialise()
   if step > total_steps:
@@ -93,8 +96,22 @@ def start_or_resume(
       f"{total_steps} steps. Set `steps` or `epochs` as before."
     )
   trainable, opt_state, position = checkpointer.restore(*abstract)
+  _require_position(position, step, checkpointer.directory / str(step))
   batches.set_state(position)
   return step, (trainable, opt_state)
+
+
+def _require_position(
+  position: Mapping[str, Any], step: int, path: pathlib.Path
+) -> None:
+  """Raises CheckpointError unless every step has had a batch, and only one."""
+  found = position.get("next_batch")
+  if found != step:
+    raise CheckpointError(
+      f"The checkpoint {path} is of step {step}, but its position in the "
+      f"training data is batch {found}; expected {step}. No run has written "
+      "them together: remove this folder to resume from the one before it."
+    )
 
 
 def describe_start(start: int, total_steps: int) -> str:
@@ -125,11 +142,13 @@ def saving(
     batches: The training data, whose position is saved too.
 
   Returns:
-    A function for `Hooks.checkpoint`.
+    A function for `Hooks.checkpoint`. It raises FloatingPointError if the state
+    itself is not finite, as after an update that the next loss would show.
   """
 
   def save(step: int, state: State) -> None:
     log.flush()
+    finiteness.require_finite(step, *state)
     trainable, opt_state = state
     checkpointer.save(step, trainable, opt_state, batches.get_state())
 
@@ -171,7 +190,7 @@ def run(
     state, metrics = train_step(state, batch)
     is_last = step == total_steps
     hooks.log(step, metrics)
-    if is_last or _is_due(step, hooks.checkpoint_every):
+    if is_last or hooks.is_save_due(step):
       hooks.checkpoint(step, state)
     if not is_last and _is_due(step, hooks.evaluate_every):
       hooks.evaluate(step, state)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Mapping
 from typing import SupportsFloat, cast
@@ -24,6 +25,17 @@ def announce(text: str) -> None:
   """
   if jax.process_index() == 0:
     print(escaped(text), flush=True)
+
+
+def warn(text: str) -> None:
+  """Prints a warning to the standard error, on the first process only.
+
+  Args:
+    text: A line for the user. It stays out of the output of commands whose
+      lines other programs read.
+  """
+  if jax.process_index() == 0:
+    print(text, file=sys.stderr, flush=True)
 
 
 class TrainingLog:

@@ -38,12 +38,19 @@ def zeros():
   return {"total": np.zeros(1, "f4")}, {"count": np.zeros(1, "f4")}
 
 
+def shapes():
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), zeros()
+  )
+
+
 def run(events, *, total_steps, batches, start=0, state=None, **every):
   hooks = loop.Hooks(
     log=lambda step, metrics: events.append(("log", step)),
     checkpoint=lambda step, state: events.append(("checkpoint", step)),
     evaluate=lambda step, state: events.append(("evaluate", step)),
-    checkpoint_every=every.get("checkpoint_every", 0),
+    is_save_due=lambda step: step % every.get("checkpoint_every", 99) == 0,
     evaluate_every=every.get("evaluate_every", 0),
   )
   return loop.run(
@@ -95,14 +102,7 @@ def test_a_finished_run_takes_no_step():
 
 
 def test_it_resumes_from_the_newest_checkpoint_and_its_batch(tmp_path):
-  abstract = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(
-      x.shape,
-      x.dtype,
-      sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]),
-    ),
-    zeros(),
-  )
+  abstract = shapes()
   started = []
 
   def initialise():
@@ -129,3 +129,17 @@ def test_it_resumes_from_the_newest_checkpoint_and_its_batch(tmp_path):
     assert jax.tree.all(jax.tree.map(np.array_equal, state, whole))
     with pytest.raises(CheckpointError, match="step 3, but the run has only 2"):
       loop.start_or_resume(checkpointer, Batches(), abstract, initialise, 2)
+
+
+@pytest.mark.parametrize("position", [{"next_batch": 2}, {"next_batch": "3"}])
+def test_a_position_of_another_step_is_refused(tmp_path, position):
+  abstract = shapes()
+  batches = Batches()
+  with Checkpointer(tmp_path, {}) as checkpointer:
+    checkpointer.save(3, *zeros(), position)
+    checkpointer.wait()
+    with pytest.raises(
+      CheckpointError, match="of step 3, .*batch .*expected 3"
+    ):
+      loop.start_or_resume(checkpointer, batches, abstract, zeros, 6)
+  assert batches.next_batch == 0
