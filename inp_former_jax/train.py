@@ -18,7 +18,10 @@ from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
+from inp_former_jax.processes import agreement
+from inp_former_jax.processes.preemption import Preemption
 from inp_former_jax.training import checkpoint, loop
+from inp_former_jax.training.identity import image_lists
 from inp_former_jax.training.progress import announce
 from inp_former_jax.training.start_up import StartUp
 from inp_former_jax.training.train_step import jit_train_step
@@ -26,7 +29,10 @@ from inp_former_jax.training.train_step import jit_train_step
 
 @naming_fields()
 def train_and_evaluate(
-  config: ConfigDict, workdir: str | os.PathLike
+  config: ConfigDict,
+  workdir: str | os.PathLike,
+  *,
+  preemption: Preemption | None = None,
 ) -> Evaluation:
   """Trains one model, or resumes its training, then evaluates it.
 
@@ -35,6 +41,7 @@ def train_and_evaluate(
     workdir: Folder for checkpoints, logs and results. A run that was stopped
       is resumed when it is started again with the same config and workdir,
       and ends with exactly the parameters of an uninterrupted run.
+    preemption: What tells the run to save and stop; None leaves signals alone.
 
   Returns:
     The metrics of the test set; none if there are no test images.
@@ -43,9 +50,12 @@ def train_and_evaluate(
     DataError: If the data set, or one of its files, cannot be used.
     CheckpointError: If the workdir cannot be written, or holds the checkpoint
       of another run.
-    ValueError: If a field of the config has a value that cannot be used.
+    ValueError: If a field of the config has a value that cannot be used, or
+      the processes disagree.
+    Stopped: If the run was told to stop, and has saved its state.
   """
   start_up = StartUp()
+  preemption = preemption or Preemption()
 
   # 1. Data, mesh, and the checks that need no model.
   workdir = checkpoint.prepare_workdir(workdir, needed=0)
@@ -59,6 +69,9 @@ def train_and_evaluate(
   experiment.log_shots(config, dataset, workdir)
   ways = len(AUGMENTATIONS) if config.data.shots else 1
   total_steps = experiment.num_steps(config, ways * len(dataset.train))
+  agreement.require_same(
+    {"steps": total_steps, "mesh": mesh.shape} | image_lists(dataset)
+  )
   inputs = training_inputs.training_inputs(config, dataset, preprocessing, mesh)
 
   # 2. Model, optimizer, and the two compiled functions.
@@ -111,6 +124,9 @@ def train_and_evaluate(
   with checkpoint.Checkpointer(
     folder, identity, keep=keep, cleans_up=True
   ) as checkpointer:
+    agreement.require_same(
+      {"newest checkpoint": checkpointer.latest_step} | identity["encoder"]
+    )
     start, state = loop.start_or_resume(
       checkpointer, inputs.batches, abstract, initialise, total_steps
     )
@@ -128,7 +144,9 @@ def train_and_evaluate(
 
       def evaluate_now(step, state):
         now = answering.at(step, state[0])
-        log.evaluation(step, evaluate.evaluate(now, dataset, config))
+        with preemption.interrupting():
+          result = evaluate.evaluate(now, dataset, config)
+        log.evaluation(step, result)
 
       def log_step(step, metrics):
         start_up.first_step(metrics)
@@ -136,7 +154,7 @@ def train_and_evaluate(
 
       hooks = loop.Hooks(
         log=log_step,
-        checkpoint=loop.saving(checkpointer, log, inputs.batches),
+        checkpoint=loop.saving(checkpointer, log, inputs.batches, preemption),
         evaluate=evaluate_now,
         checkpoint_every=config.checkpoint.every_steps,
         evaluate_every=config.evaluation.every_steps if dataset.test else 0,
@@ -149,8 +167,10 @@ def train_and_evaluate(
         mesh,
         start=start,
         total_steps=total_steps,
+        preemption=preemption,
       )
     inputs.close()
+  preemption.finish()
 
   # 5. The result.
   answering = answering.at(total_steps, state[0])

@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from inp_former_jax import sharding
+from inp_former_jax.processes.preemption import Interrupted, Preemption
 from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
 from inp_former_jax.training.progress import TrainingLog
 
@@ -114,7 +115,10 @@ def describe_start(start: int, total_steps: int) -> str:
 
 
 def saving(
-  checkpointer: Checkpointer, log: TrainingLog, batches: ResumableBatches
+  checkpointer: Checkpointer,
+  log: TrainingLog,
+  batches: ResumableBatches,
+  preemption: Preemption | None = None,
 ) -> Callable[[int, State], None]:
   """Builds the usual hook that saves checkpoints.
 
@@ -123,6 +127,7 @@ def saving(
     log: The run's log. It is flushed first, and then raises FloatingPointError
       if the loss is not finite, because such a state must not be saved.
     batches: The training data, whose position is saved too.
+    preemption: If it stops the run, the last save is waited for.
 
   Returns:
     A function for `Hooks.checkpoint`.
@@ -132,6 +137,8 @@ def saving(
     log.flush()
     trainable, opt_state = state
     checkpointer.save(step, trainable, opt_state, batches.get_state())
+    if preemption and preemption.stopping:
+      checkpointer.wait()
 
   return save
 
@@ -145,6 +152,7 @@ def run(
   *,
   start: int,
   total_steps: int,
+  preemption: Preemption | None = None,
 ) -> State:
   """Runs the training loop.
 
@@ -158,10 +166,15 @@ def run(
     mesh: The devices over which a batch is spread.
     start: Number of steps already taken.
     total_steps: Number of steps of the whole run.
+    preemption: What is asked after every step whether to save and stop.
 
   Returns:
     The state after the last step.
+
+  Raises:
+    Stopped: If `preemption` asked for it; the state is saved.
   """
+  preemption = preemption or Preemption()
   batch_sharding = sharding.batch_sharding(mesh)
   for step in range(start + 1, total_steps + 1):
     batch = {
@@ -171,10 +184,19 @@ def run(
     state, metrics = train_step(state, batch)
     is_last = step == total_steps
     hooks.log(step, metrics)
-    if is_last or _is_due(step, hooks.checkpoint_every):
+    stops = preemption.reached() and not is_last
+    saves = is_last or stops or _is_due(step, hooks.checkpoint_every)
+    if saves:
       hooks.checkpoint(step, state)
-    if not is_last and _is_due(step, hooks.evaluate_every):
-      hooks.evaluate(step, state)
+    if not is_last and not stops and _is_due(step, hooks.evaluate_every):
+      try:
+        hooks.evaluate(step, state)
+      except Interrupted:
+        stops = True
+        if not saves:
+          hooks.checkpoint(step, state)
+    if stops:
+      raise preemption.stopped(step, total_steps)
   return state
 
 
