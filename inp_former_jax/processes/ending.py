@@ -76,7 +76,7 @@ def _listen() -> None:
       notice = json.loads(text)
       _claim(notice["code"])
       who = f"process {notice['process']}"
-      line = notice["line"].removeprefix("error: ")
+      line = notice["line"].removeprefix("error: ").split("\n(--verb")[0]
       if notice["code"] == 1:
         line = f"error: {who} ended, and this process with it: {line}"
       else:

@@ -8,6 +8,7 @@ finds; so they do whichever of them got the signal.
 import contextlib
 import datetime
 import json
+import logging
 import signal
 import socket
 import threading
@@ -16,6 +17,7 @@ import traceback
 from collections.abc import Iterator
 
 import jax
+from jax.experimental import multihost_utils
 
 from inp_former_jax.processes import ending, messages
 
@@ -70,7 +72,6 @@ class Preemption:
     self._signal = 0  # the first signal of this process
     self._stopping = False
     self._guarded = self._interruptible = False
-    self._asked = 0
     self._bytes = self._handled = 0
     self._first_time = 0.0
 
@@ -81,22 +82,21 @@ class Preemption:
     """Whether the next checkpoint is the last one before the stop."""
     return self._stopping
 
-  def reached(self) -> bool:
+  def reached(self, step: int) -> bool:
     """Whether to save and stop now; to be asked after every step.
 
-    All processes must ask equally often; they get True at the same step. It
-    costs less than a microsecond and waits for no device.
+    All processes must ask, and get True at the same step. It costs less than a
+    microsecond and waits for no device.
+
+    Args:
+      step: Number of steps taken. Orbax asks JAX with the same number when it
+        saves, so that it may not be another one.
     """
     self._guarded = True
-    self._asked += 1
     if not messages.several():
       self._stopping = bool(self._signal)
     elif messages.has_preemption_notices():
-      from jax.experimental import multihost_utils
-
-      self._stopping = multihost_utils.reached_preemption_sync_point(
-        self._asked
-      )
+      self._stopping = multihost_utils.reached_preemption_sync_point(step)
     return self._stopping
 
   @contextlib.contextmanager
@@ -139,6 +139,9 @@ class Preemption:
       Stopped: If a signal came too late for a stop at a step.
     """
     self._guarded = False
+    if messages.several() and messages.has_preemption_notices():
+      # The next model of this run begins to count again.
+      multihost_utils.reached_preemption_sync_point(0)
     if not self._signal:
       return
     line = (
@@ -175,6 +178,10 @@ class Preemption:
       signal.signal(number, self._handle)
     if messages.several():
       ending.listen()
+    # Orbax says it several times; the last line of the run says more.
+    logging.getLogger("absl").addFilter(
+      lambda record: "preemption sync point" not in record.getMessage()
+    )
 
   def __exit__(self, kind, error, trace) -> None:
     """Ends the other processes after an error; gives the signals back."""

@@ -100,7 +100,7 @@ def image_lists(dataset: Dataset) -> dict[str, int | str]:
     "test images": dataset.test,
   }
   return {
-    f"{split} ({fact})": value
+    f"{split} ({fact})": value if fact == "count" else str(value)[:12]
     for split, records in splits.items()
     for fact, value in _image_list(records).items()
   }

@@ -184,7 +184,7 @@ def run(
     state, metrics = train_step(state, batch)
     is_last = step == total_steps
     hooks.log(step, metrics)
-    stops = preemption.reached() and not is_last
+    stops = preemption.reached(step) and not is_last
     saves = is_last or stops or _is_due(step, hooks.checkpoint_every)
     if saves:
       hooks.checkpoint(step, state)

@@ -21,15 +21,15 @@ with Preemption() as preemption:
   {body}
 """
 BEFORE_STEPS = "wait()"
-IN_A_STEP = "preemption.reached(); wait()"
+IN_A_STEP = "preemption.reached(1); wait()"
 STEPS = """
   print("ready", flush=True)
-  while not preemption.reached():
+  while not preemption.reached(1):
     time.sleep(0.01)
   raise preemption.stopped(7, 9)
 """
 LAST_STEP = """
-  preemption.reached()
+  preemption.reached(1)
   try:
     with preemption.interrupting():
       wait()
@@ -91,7 +91,7 @@ def test_an_evaluation_is_interrupted_and_the_last_step_kept():
 def test_without_entering_it_no_signal_is_touched():
   before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
   preemption = Preemption()
-  assert not preemption.reached() and not preemption.stopping
+  assert not preemption.reached(1) and not preemption.stopping
   with preemption.interrupting():
     pass
   preemption.finish()
@@ -112,7 +112,7 @@ def test_on_exit_it_gives_the_signals_back():
 def test_a_signal_between_step_and_evaluation_is_not_lost():
   preemption = Preemption()
   with preemption:
-    preemption.reached()
+    preemption.reached(1)
     signal.raise_signal(signal.SIGTERM)
     with pytest.raises(Interrupted), preemption.interrupting():
       pytest.fail("evaluated")
