@@ -32,7 +32,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from inp_former_jax import command_line, training_inputs
+from inp_former_jax import command_line, freed_memory, training_inputs
 from inp_former_jax.benchmarks import (
   data,
   epochs,
@@ -69,6 +69,8 @@ def main(argv: list[str]) -> None:
 def _run(config: ConfigDict, words: Sequence[str]) -> None:
   works = _works(words)
   _check_flags(works)
+  if set(works) & {*steps.WORKS, TRAIN}:
+    freed_memory.keep()  # as the command that trains does
   found: dict[str, Any] = {
     "machine": record.machine(),
     "works": works,

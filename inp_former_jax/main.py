@@ -16,7 +16,7 @@ import functools
 
 from absl import app, flags
 
-from inp_former_jax import command_line, compilation_cache
+from inp_former_jax import command_line, compilation_cache, freed_memory
 from inp_former_jax.processes import agreement, joining
 from inp_former_jax.processes.preemption import Preemption
 
@@ -70,6 +70,7 @@ def main(argv: list[str]) -> None:
     # Importing takes some seconds, in which the command must not seem to hang.
     print("Loading Flax, Orbax and the data libraries ...", flush=True)
     compilation_cache.enable()
+    freed_memory.keep()
     if _DISTRIBUTED.value:
       command_line.call(_join, preemption, *given)
     # Imported late: the first use of a device must come after the line above.

@@ -70,6 +70,7 @@ TOP = {
   "compilation_cache",
   "config_files",
   "field_names",
+  "freed_memory",
   "user_cache",
 }
 MAX_LINES = 350

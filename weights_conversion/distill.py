@@ -8,7 +8,7 @@ python -m weights_conversion.distill --config=configs/distill.py \
 
 from absl import flags
 
-from inp_former_jax import command_line, compilation_cache
+from inp_former_jax import command_line, compilation_cache, freed_memory
 from inp_former_jax.distill import distill
 
 
@@ -20,6 +20,7 @@ def main(argv: list[str]) -> None:
   """
   command_line.start(argv)
   compilation_cache.enable()
+  freed_memory.keep()
   command_line.call(distill, _CONFIG.value, _WORKDIR.value)
 
 
