@@ -4,6 +4,7 @@ A process that waits for another in a collective cannot be woken, so that each
 listens in a thread, and ends itself when another one says that it ends.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -52,13 +53,16 @@ def end_now(code: int, line: str) -> NoReturn:
     line: What the user is told.
   """
   print_line(line)
-  for child in psutil.Process().children(recursive=True):
-    try:
-      child.kill()
-    except psutil.NoSuchProcess:
-      continue
+  end_children()
   # Not sys.exit: this may be a thread, while the main one is in a collective.
   os._exit(code)
+
+
+def end_children() -> None:
+  """Kills the processes that this one has started."""
+  for child in psutil.Process().children(recursive=True):
+    with contextlib.suppress(psutil.NoSuchProcess):
+      child.kill()
 
 
 def listen() -> None:

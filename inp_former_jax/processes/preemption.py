@@ -191,6 +191,8 @@ class Preemption:
     elif error is not None and messages.several():
       ending.end_all(1, _describe(error))
     jax.distributed.shutdown()  # waits for the other processes
+    if isinstance(error, Stopped):
+      ending.end_children()  # those that decode images
     for number, handler in self._previous.items():
       signal.signal(number, handler or signal.SIG_DFL)
     signal.set_wakeup_fd(self._previous_fd)
