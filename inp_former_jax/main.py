@@ -14,8 +14,11 @@ command resumes. Errors exit with 1.
 
 import functools
 
+import jax
+import jaxlib
 from absl import app, flags
 
+import inp_former_jax
 from inp_former_jax import command_line, compilation_cache, freed_memory
 from inp_former_jax.processes import agreement, joining
 from inp_former_jax.processes.preemption import Preemption
@@ -87,9 +90,14 @@ def main(argv: list[str]) -> None:
 
 def _join(preemption: Preemption, *given) -> None:
   """Joins the other processes, which must have been started alike."""
-  joining.join(*given, seconds=_JOIN_TIMEOUT.value)
+  versions = {
+    "inp_former_jax": inp_former_jax.__version__,
+    "jax": jax.__version__,
+    "jaxlib": jaxlib.__version__,
+  }
+  joining.join(*given, versions=versions, seconds=_JOIN_TIMEOUT.value)
   preemption.joined()
-  agreement.require_same({"--mode": _MODE.value} | joining.versions())
+  agreement.require_same({"--mode": _MODE.value} | versions)
 
 
 def run() -> None:

@@ -1,9 +1,9 @@
 """Joins the processes of a run, or says in a line why they do not come."""
 
-import jax
-import jaxlib
+from collections.abc import Mapping
 
-import inp_former_jax
+import jax
+
 from inp_former_jax.processes import roll_call
 
 JOIN_TIMEOUT = 45
@@ -18,6 +18,7 @@ def join(
   num_processes: int | None = None,
   process_id: int | None = None,
   *,
+  versions: Mapping[str, str],
   seconds: int = JOIN_TIMEOUT,
 ) -> None:
   """Joins the other processes, by `jax.distributed`.
@@ -27,6 +28,7 @@ def join(
       knows TPU pods, Slurm, Kubernetes and Open MPI.
     num_processes: Number of processes.
     process_id: Number of this process, from 0.
+    versions: What must be the same in all processes, by name.
     seconds: How long to wait for the others.
 
   Raises:
@@ -46,7 +48,7 @@ def join(
         port,
         num_processes=num_processes,
         process_id=process_id,
-        versions=versions(),
+        versions=versions,
         seconds=seconds,
       )
   try:
@@ -64,15 +66,6 @@ def join(
       "TPU pods and Slurm give --coordinator=HOST:PORT, --num_processes=N and "
       "--process_id=I as well."
     ) from error
-
-
-def versions() -> dict[str, str]:
-  """Returns the versions that must be the same in all processes."""
-  return {
-    "inp_former_jax": inp_former_jax.__version__,
-    "jax": jax.__version__,
-    "jaxlib": jaxlib.__version__,
-  }
 
 
 def _check_numbers(num_processes: int | None, process_id: int | None) -> None:

@@ -215,25 +215,28 @@ class Preemption:
 
   def _listen(self) -> None:
     """Runs in a thread: the main one may be in XLA for minutes."""
-    while numbers := self._incoming.recv(64):
-      for number in numbers:
-        if number:
+    with self._incoming:
+      while numbers := self._incoming.recv(64):
+        for number in filter(None, numbers):
           self._bytes += 1
           self._signal = self._signal or number
-      count = max(self._bytes, self._handled)
-      if not count:
-        continue
-      now = time.monotonic()
-      if not self._first_time:
-        self._first_time = now
-        self._first_signal()
-      elif count > 1 and now - self._first_time > _SAME_SIGNAL:
-        ending.end_now(
-          exit_code(self._signal), "Stopped at once by a second signal."
-        )
-      else:
-        # One signal: sent twice, or heard of in both ways.
-        self._bytes = self._handled = 1
+        self._count_signals()
+
+  def _count_signals(self) -> None:
+    count = max(self._bytes, self._handled)
+    if not count:
+      return
+    now = time.monotonic()
+    if not self._first_time:
+      self._first_time = now
+      self._first_signal()
+    elif count > 1 and now - self._first_time > _SAME_SIGNAL:
+      ending.end_now(
+        exit_code(self._signal), "Stopped at once by a second signal."
+      )
+    else:
+      # One signal: sent twice, or heard of in both ways.
+      self._bytes = self._handled = 1
 
   def _first_signal(self) -> None:
     name = _name(self._signal)

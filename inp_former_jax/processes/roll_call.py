@@ -10,6 +10,7 @@ import errno
 import json
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any
 
 _PURPOSE = "inp_former_jax roll call"
@@ -27,7 +28,7 @@ def hold(
   *,
   num_processes: int,
   process_id: int,
-  versions: dict[str, str],
+  versions: Mapping[str, str],
   seconds: float,
 ) -> None:
   """Waits until all processes have come, and all of them fit.
@@ -49,7 +50,7 @@ def hold(
     "purpose": _PURPOSE,
     "process_id": process_id,
     "num_processes": num_processes,
-    "versions": versions,
+    "versions": dict(versions),
   }
   if process_id:
     problem = _report(host, port, me, seconds)

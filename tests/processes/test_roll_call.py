@@ -138,9 +138,9 @@ def test_two_processes_of_one_number_are_told(port):
 )
 def test_numbers_that_cannot_be_are_refused(arguments, message):
   with pytest.raises(ValueError, match=message):
-    joining.join(*arguments)
+    joining.join(*arguments, versions=VERSIONS)
 
 
 def test_a_time_that_cannot_be_is_refused():
   with pytest.raises(ValueError, match="--join_timeout is 0"):
-    joining.join(seconds=0)
+    joining.join(versions=VERSIONS, seconds=0)
