@@ -41,7 +41,7 @@ def end_all(code: int, line: str) -> NoReturn:
     except RuntimeError:
       silent = [0]  # it serves the messages
   if silent:
-    line = f"{_silent(silent)} {line}"
+    line = f"{_silent(silent)} {line.removeprefix('error: ')}"
   _leave(code, line)
 
 
