@@ -34,6 +34,10 @@ def end_all(code: int, line: str) -> NoReturn:
   _claim(code)
   notice = {"process": messages.index(), "code": code, "line": line}
   is_first, silent = True, []
+  if messages.index():
+    # At once: if it was the first process that died, JAX aborts this one.
+    print_line(line)
+    line = ""
   if messages.several():
     try:
       is_first = messages.put(_NOTICE, json.dumps(notice))
@@ -41,7 +45,7 @@ def end_all(code: int, line: str) -> NoReturn:
     except RuntimeError:
       silent = [0]  # it serves the messages
   if silent:
-    line = f"{_silent(silent)} {line.removeprefix('error: ')}"
+    line = _silent(silent) + line.removeprefix("error: ")
   _leave(code, line)
 
 
@@ -128,8 +132,7 @@ def _silent(numbers: list[int]) -> str:
   noun = "process" if len(numbers) == 1 else "processes"
   return (
     f"error: {noun} {shown} gave no answer: killed, or the host is lost. Start "
-    "all processes again to resume from the newest checkpoint. What this "
-    f"process ({messages.index()}) noticed:"
+    "all processes again to resume from the newest checkpoint. "
   )
 
 

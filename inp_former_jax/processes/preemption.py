@@ -7,6 +7,7 @@ finds; so they do whichever of them got the signal.
 
 import contextlib
 import datetime
+import faulthandler
 import json
 import logging
 import signal
@@ -178,6 +179,9 @@ class Preemption:
       signal.signal(number, self._handle)
     if messages.several():
       ending.listen()
+      if faulthandler.is_enabled():
+        # JAX aborts when a process is lost: no place for a hundred lines.
+        faulthandler.enable(all_threads=False)
     # Orbax says it several times; the last line of the run says more.
     logging.getLogger("absl").addFilter(
       lambda record: "preemption sync point" not in record.getMessage()
