@@ -120,13 +120,11 @@ def train_and_evaluate(
   )
   checkpoint.prepare_workdir(workdir, (keep + 1) * state_bytes + 50_000_000)
   identity = experiment.identity(config, dataset, model.encoder_sha256)
+  agreement.require_same({"encoder.sha256": model.encoder_sha256})
   folder = workdir / "checkpoints"
   with checkpoint.Checkpointer(
     folder, identity, keep=keep, cleans_up=True
   ) as checkpointer:
-    agreement.require_same(
-      {"newest checkpoint": checkpointer.latest_step} | identity["encoder"]
-    )
     start, state = loop.start_or_resume(
       checkpointer, inputs.batches, abstract, initialise, total_steps
     )
@@ -144,9 +142,7 @@ def train_and_evaluate(
 
       def evaluate_now(step, state):
         now = answering.at(step, state[0])
-        with preemption.interrupting():
-          result = evaluate.evaluate(now, dataset, config)
-        log.evaluation(step, result)
+        log.evaluation(step, evaluate.evaluate(now, dataset, config))
 
       def log_step(step, metrics):
         start_up.first_step(metrics)

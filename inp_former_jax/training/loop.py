@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from inp_former_jax import sharding
+from inp_former_jax.processes import agreement
 from inp_former_jax.processes.preemption import Interrupted, Preemption
 from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
 from inp_former_jax.training.progress import TrainingLog
@@ -84,8 +85,11 @@ def start_or_resume(
   Raises:
     CheckpointError: If the checkpoint belongs to another run, cannot be read,
       or has more steps than the whole run.
+    DisagreementError: If the processes have different newest checkpoints, as
+      in workdirs that are not shared.
   """
   step = checkpointer.latest_step
+  agreement.require_same({"newest checkpoint": step})
   if step is None:
     return 0, initialise()
   if step > total_steps:
@@ -190,7 +194,8 @@ def run(
       hooks.checkpoint(step, state)
     if not is_last and not stops and _is_due(step, hooks.evaluate_every):
       try:
-        hooks.evaluate(step, state)
+        with preemption.interrupting():
+          hooks.evaluate(step, state)
       except Interrupted:
         stops = True
         if not saves:
