@@ -53,6 +53,7 @@ from inp_former_jax.field_names import (
   naming_fields,
 )
 from inp_former_jax.models import placement, vit
+from inp_former_jax.processes.preemption import Preemption
 from inp_former_jax.training import checkpoint, loop, workdir_lock
 from inp_former_jax.training.model_state import DTYPES
 from inp_former_jax.training.progress import announce
@@ -69,13 +70,19 @@ INITIAL = ("teacher", "random")
 
 @naming_fields(DISTILLATION_FIELDS)
 @workdir_lock.held
-def distill(config: ConfigDict, workdir: pathlib.Path) -> held_out.R2:
+def distill(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  *,
+  preemption: Preemption | None = None,
+) -> held_out.R2:
   """Distils an encoder, resuming the run if it was interrupted.
 
   Args:
     config: The config, as `configs/distill.py` describes it.
     workdir: Folder for everything the run writes. An interrupted run resumes
       when it is started again with the same config and workdir.
+    preemption: What tells the run to save and stop; None leaves signals alone.
 
   Returns:
     The held-out R2 by source of the views (or "all" for all of them), then by
@@ -88,7 +95,10 @@ def distill(config: ConfigDict, workdir: pathlib.Path) -> held_out.R2:
       or checkpoints of another run.
     FileNotFoundError, ValueError: If the teacher's or the initial student's
       weights cannot be found or read, or if a field of the config is wrong.
+    Stopped: If the run was told to stop, and has saved its state.
   """
+  preemption = preemption or Preemption()
+
   # 1. Views, and the teacher's groups, computed once.
   _check(config)
   mesh = sharding.make_mesh(**config.mesh)
@@ -175,7 +185,7 @@ def distill(config: ConfigDict, workdir: pathlib.Path) -> held_out.R2:
     with log:
       hooks = loop.Hooks(
         log=log.step,
-        checkpoint=loop.saving(checkpointer, log, batches),
+        checkpoint=loop.saving(checkpointer, log, batches, preemption),
         evaluate=leave_student,
         is_save_due=checkpointing.save_times(config, start, total_steps).is_due,
         evaluate_every=config.evaluation.every_steps,
@@ -188,7 +198,9 @@ def distill(config: ConfigDict, workdir: pathlib.Path) -> held_out.R2:
         mesh,
         start=start,
         total_steps=total_steps,
+        preemption=preemption,
       )
+  preemption.finish()
 
   # 5. The result.
   return leave_student(total_steps, state)

@@ -33,6 +33,7 @@ from inp_former_jax.inference.calibration import (
 from inp_former_jax.inference.inp_maps import InpMaps, inp_maps
 from inp_former_jax.inference.record_batches import predict_records
 from inp_former_jax.inference.trained import TrainedModel
+from inp_former_jax.processes import agreement
 from inp_former_jax.training import (
   checkpoint,
   identity,
@@ -250,6 +251,7 @@ def _evaluate_newest(
   mesh = sharding.make_mesh(**config.mesh)
   dataset = experiment.read_dataset(config, workdir)
   require_test_images(dataset, config.data.layout)
+  agreement.require_same({"mesh": mesh.shape} | identity.image_lists(dataset))
   if not zero_shot:
     _warn_of_other_training_images(trained_in, dataset)
   # Zero-shot scoring trains nothing, so this field speaks of the other run.

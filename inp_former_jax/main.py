@@ -6,12 +6,22 @@ python -m inp_former_jax.main --mode=eval --workdir=workdir/demo
 The first command trains a model and evaluates it; started again, it resumes the
 run. The second one evaluates the newest checkpoint of the workdir, with the
 config that the run recorded there.
+
+SIGTERM and SIGINT (Ctrl-C) save a checkpoint at the next step, on all
+processes, and exit with 143 and 130; a second signal ends at once. The same
+command resumes. Errors exit with 1.
 """
 
+import functools
+
 import jax
+import jaxlib
 from absl import app, flags
 
+import inp_former_jax
 from inp_former_jax import command_line, compilation_cache, freed_memory
+from inp_former_jax.processes import agreement, joining
+from inp_former_jax.processes.preemption import Preemption
 
 _CONFIG, _WORKDIR = command_line.define_flags(
   "Folder for checkpoints, logs and results, e.g. --workdir=workdir/parts. A "
@@ -40,6 +50,11 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
   "process_id", None, "Number of this process, from 0."
 )
+_JOIN_TIMEOUT = flags.DEFINE_integer(
+  "join_timeout",
+  joining.JOIN_TIMEOUT,
+  "Seconds to wait for the other processes at the start.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -54,42 +69,35 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(
       "--coordinator, --num_processes and --process_id need --distributed."
     )
-  # Importing takes some seconds, in which the command must not seem to hang.
-  print("Loading Flax, Orbax and the data libraries ...", flush=True)
-  compilation_cache.enable()
-  freed_memory.keep()
-  if _DISTRIBUTED.value:
-    command_line.call(_join, *given)
-  # Imported late: the first use of a device must come after the line above.
-  from inp_former_jax import protocols
+  with Preemption() as preemption:
+    # Importing takes some seconds, in which the command must not seem to hang.
+    print("Loading Flax, Orbax and the data libraries ...", flush=True)
+    compilation_cache.enable()
+    freed_memory.keep()
+    if _DISTRIBUTED.value:
+      command_line.call(_join, preemption, *given)
+    # Imported late: the first use of a device must come after the line above.
+    from inp_former_jax import protocols
 
-  modes = {
-    "train": protocols.train_and_evaluate,
-    "eval": protocols.evaluate_checkpoint,
+    modes = {
+      "train": functools.partial(
+        protocols.train_and_evaluate, preemption=preemption
+      ),
+      "eval": protocols.evaluate_checkpoint,
+    }
+    command_line.call(modes[_MODE.value], _CONFIG.value, _WORKDIR.value)
+
+
+def _join(preemption: Preemption, *given) -> None:
+  """Joins the other processes, which must have been started alike."""
+  versions = {
+    "inp_former_jax": inp_former_jax.__version__,
+    "jax": jax.__version__,
+    "jaxlib": jaxlib.__version__,
   }
-  command_line.call(modes[_MODE.value], _CONFIG.value, _WORKDIR.value)
-
-
-def _join(*given) -> None:
-  """Joins the other processes."""
-  _, count, number = given
-  # JAX would wait for minutes, or end in C++.
-  if count is not None and count < 1:
-    raise ValueError(f"--num_processes is {count}; expected 1 or more.")
-  if number is not None and not 0 <= number < (count or number + 1):
-    most = f" to {count - 1}" if count else ""
-    raise ValueError(
-      f"--process_id is {number}; expected a whole number from 0{most}, as "
-      "--num_processes counts them."
-    )
-  try:
-    jax.distributed.initialize(*given)
-  except ValueError as error:
-    raise ValueError(
-      f"--distributed could not find the other processes ({error}) Outside of "
-      "TPU pods and Slurm give --coordinator=HOST:PORT, --num_processes=N and "
-      "--process_id=I as well."
-    ) from error
+  joining.join(*given, versions=versions, seconds=_JOIN_TIMEOUT.value)
+  preemption.joined()
+  agreement.require_same({"--mode": _MODE.value} | versions)
 
 
 def run() -> None:

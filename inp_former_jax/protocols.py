@@ -1,5 +1,6 @@
 """Runs a protocol: one model for all categories, one for each, or zero-shot."""
 
+import functools
 import os
 import pathlib
 import unicodedata
@@ -20,7 +21,9 @@ from inp_former_jax.data.names import path_within
 from inp_former_jax.evaluation import report, results
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.field_ranges import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
-from inp_former_jax.training import checkpoint, workdir_lock
+from inp_former_jax.processes import agreement
+from inp_former_jax.processes.preemption import Preemption
+from inp_former_jax.training import checkpoint, identity, workdir_lock
 from inp_former_jax.training.progress import announce
 
 Run = Callable[[ConfigDict, str | os.PathLike], results.Evaluation]
@@ -28,7 +31,10 @@ Run = Callable[[ConfigDict, str | os.PathLike], results.Evaluation]
 
 @naming_fields()
 def train_and_evaluate(
-  config: ConfigDict, workdir: str | os.PathLike
+  config: ConfigDict,
+  workdir: str | os.PathLike,
+  *,
+  preemption: Preemption | None = None,
 ) -> results.Evaluation:
   """Trains a model by the protocol of the config, and evaluates it.
 
@@ -38,6 +44,8 @@ def train_and_evaluate(
     workdir: Folder for checkpoints, logs and results. A run that was stopped
       is resumed when it is started again with the same config and workdir,
       and ends with exactly the parameters of an uninterrupted run.
+    preemption: What tells the run to save and stop. The main command gives one
+      that handles signals; None leaves them alone.
 
   Returns:
     The metrics of the test set; none if there are no test images.
@@ -46,7 +54,9 @@ def train_and_evaluate(
     DataError: If the data set, or one of its files, cannot be used.
     CheckpointError: If the workdir cannot be written, is in use, or belongs to
       another run.
-    ValueError: If a field of the config has a value that cannot be used.
+    ValueError: If a field of the config has a value that cannot be used, or
+      the processes disagree on one.
+    Stopped: If the run was told to stop, and has saved its state.
   """
   _check(config)
   config = config_files.with_absolute_paths(config)
@@ -55,12 +65,13 @@ def train_and_evaluate(
     result = evaluate.evaluate_checkpoint(config, workdir)
     _record(config, workdir)
     return result
+  run = functools.partial(train.train_and_evaluate, preemption=preemption)
   if config.protocol == SINGLE_CLASS:
     with workdir_lock.holding(workdir) as path:
-      result = _each_category(train.train_and_evaluate, config, path, path)
+      result = _each_category(run, config, path, path)
       _record(config, path)
     return result
-  return train.train_and_evaluate(config, workdir)
+  return run(config, workdir)
 
 
 @naming_fields()
@@ -105,6 +116,7 @@ def _check(config: ConfigDict) -> None:
       f"config.init_from is {config.init_from}, but zero-shot scoring does not "
       "train. Name the workdir by --config.zero_shot_checkpoint instead."
     )
+  agreement.require_same(identity.shared_fields(config.to_dict()))
 
 
 def _require_own_workdir(

@@ -19,6 +19,8 @@ from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
+from inp_former_jax.processes import agreement
+from inp_former_jax.processes.preemption import Preemption
 from inp_former_jax.training import checkpoint, loop, saved_runs, workdir_lock
 from inp_former_jax.training import identity as identity_of
 from inp_former_jax.training.progress import announce
@@ -28,7 +30,12 @@ from inp_former_jax.training.train_step import jit_train_step
 
 @naming_fields()
 @workdir_lock.held
-def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
+def train_and_evaluate(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  *,
+  preemption: Preemption | None = None,
+) -> Evaluation:
   """Trains one model, or resumes its training, then evaluates it.
 
   Args:
@@ -36,6 +43,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
     workdir: Folder for checkpoints, logs and results. A run that was stopped
       is resumed when it is started again with the same config and workdir,
       and ends with exactly the parameters of an uninterrupted run.
+    preemption: What tells the run to save and stop; None leaves signals alone.
 
   Returns:
     The metrics of the test set; none if there are no test images.
@@ -44,9 +52,12 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
     DataError: If the data set, or one of its files, cannot be used.
     CheckpointError: If the workdir cannot be written, is in use, or belongs to
       another run.
-    ValueError: If a field of the config has a value that cannot be used.
+    ValueError: If a field of the config has a value that cannot be used, or
+      the processes disagree.
+    Stopped: If the run was told to stop, and has saved its state.
   """
   start_up = StartUp()
+  preemption = preemption or Preemption()
 
   # 1. Data, mesh, and the checks that need no model.
   evaluate.check_settings(config)
@@ -61,6 +72,10 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
   experiment.log_shots(config, dataset, workdir)
   ways = len(AUGMENTATIONS) if config.data.shots else 1
   total_steps = experiment.num_steps(config, ways * len(dataset.train))
+  agreement.require_same(
+    {"steps": total_steps, "mesh": mesh.shape}
+    | identity_of.image_lists(dataset)
+  )
   inputs = training_inputs.training_inputs(config, dataset, preprocessing, mesh)
 
   # 2. Model, optimizer, and the two compiled functions.
@@ -111,6 +126,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
   kept = keep + (1 if best is None else 2)  # with the one that is being saved
   checkpoint.prepare_workdir(workdir, kept * state_bytes + 50_000_000)
   identity = experiment.identity(config, dataset, model.encoder_sha256)
+  agreement.require_same({"encoder.sha256": model.encoder_sha256})
   folder = workdir / "checkpoints"
   with checkpoint.Checkpointer(
     folder, identity, keep=keep, best=best, cleans_up=True
@@ -145,7 +161,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
 
       hooks = loop.Hooks(
         log=log_step,
-        checkpoint=loop.saving(checkpointer, log, inputs.batches),
+        checkpoint=loop.saving(checkpointer, log, inputs.batches, preemption),
         evaluate=evaluate_now,
         is_save_due=checkpointing.save_times(config, start, total_steps).is_due,
         evaluate_every=config.evaluation.every_steps if dataset.test else 0,
@@ -158,8 +174,10 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> Evaluation:
         mesh,
         start=start,
         total_steps=total_steps,
+        preemption=preemption,
       )
     inputs.close()
+  preemption.finish()
 
   # 5. The result.
   answering = answering.at(total_steps, state[0])

@@ -53,10 +53,11 @@ JOBS = {
 # the rooms that anyone may use.
 ROOMS = {
   "top": set(),
+  "processes": set(),
   "data": set(),
   "models": set(),
   "weights": {"models"},
-  "training": {"models", "weights", "data"},
+  "training": {"models", "weights", "data", "processes"},
   "inference": {"training", "weights", "models", "data"},
   "evaluation": {"inference", "training", "models", "data"},
   "exporting": {"inference", "models", "data"},

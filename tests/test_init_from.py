@@ -188,11 +188,11 @@ def test_every_category_starts_from_its_own_or_from_the_whole(
   sources = {}
   original = train.train_and_evaluate
 
-  def run(own, workdir):
+  def run(own, workdir, **options):
     (category,) = own.data.categories
     sources[category] = own.init_from
     own.steps = 1
-    return original(own, workdir)
+    return original(own, workdir, **options)
 
   monkeypatch.setattr(train, "train_and_evaluate", run)
   protocols.train_and_evaluate(config, tmp_path / "run")

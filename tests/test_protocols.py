@@ -42,11 +42,11 @@ def test_single_class_resumes_between_categories(config, tmp_path, monkeypatch):
   runs = []
   original = train.train_and_evaluate
 
-  def stop_in_the_second(own, workdir):
+  def stop_in_the_second(own, workdir, **options):
     runs.append(own.data.categories)
     if own.data.categories == ("nut",) and len(runs) == 2:
       raise KeyboardInterrupt
-    return original(own, workdir)
+    return original(own, workdir, **options)
 
   monkeypatch.setattr(train, "train_and_evaluate", stop_in_the_second)
   with pytest.raises(KeyboardInterrupt):

@@ -4,12 +4,16 @@ python -m weights_conversion.distill --config=configs/distill.py \
   --workdir=DIR --config.teacher.weights=FILE --config.views.folders="('DIR',)"
 
 `inp_former_jax.distill` describes the files that the workdir gets.
+A signal saves a checkpoint and ends the command, as in `inp_former_jax.main`.
 """
+
+import functools
 
 from absl import flags
 
 from inp_former_jax import command_line, compilation_cache, freed_memory
 from inp_former_jax.distill import distill
+from inp_former_jax.processes.preemption import Preemption
 
 
 def main(argv: list[str]) -> None:
@@ -19,9 +23,11 @@ def main(argv: list[str]) -> None:
     argv: The arguments that are not flags; expected to be the program alone.
   """
   command_line.start(argv)
-  compilation_cache.enable()
-  freed_memory.keep()
-  command_line.call(distill, _CONFIG.value, _WORKDIR.value)
+  with Preemption() as preemption:
+    compilation_cache.enable()
+    freed_memory.keep()
+    job = functools.partial(distill, preemption=preemption)
+    command_line.call(job, _CONFIG.value, _WORKDIR.value)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Decides how many processes decode images, and readies grain for them."""
 
 import os
+import signal
+import threading
 
 from absl import flags
 
@@ -12,6 +14,7 @@ _MOST = 16
 # A process takes seconds to start and 0.2 GB of memory, as much as decoding
 # about so many images takes.
 _LEAST_IMAGES = 128
+_TIME_TO_SAVE = 30.0  # seconds
 
 
 def number_of_processes(num_workers: int, num_images: int) -> int:
@@ -46,6 +49,27 @@ def usable_cores() -> int:
   if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
+
+
+def outlive_signals(index: int, count: int) -> None:
+  """Keeps this worker at work while its run, which got a signal too, saves.
+
+  Ctrl-C and launchers signal all processes of a group, but the step under way
+  needs the workers. They end with the main process; after SIGTERM by themselves
+  if that takes too long.
+
+  Args:
+    index: The number of this worker, as grain passes it.
+    count: The number of workers.
+  """
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signal.signal(signal.SIGTERM, _leave_later)
+
+
+def _leave_later(number: int, frame) -> None:
+  timer = threading.Timer(_TIME_TO_SAVE, os._exit, (128 + number,))
+  timer.daemon = True
+  timer.start()
 
 
 def let_grain_read_its_flags() -> None:

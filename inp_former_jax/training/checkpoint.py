@@ -14,6 +14,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
+from inp_former_jax.processes import messages
 from inp_former_jax.training import manifest, sound_checkpoint
 from inp_former_jax.training.best_checkpoint import BestCheckpoint
 from inp_former_jax.training.identity import (
@@ -320,9 +321,14 @@ class Checkpointer:
   def __exit__(self, kind, error, traceback) -> None:
     """Completes the save in progress, even if the run ends with an error.
 
+    One of several processes does not wait after an error: the others might not
+    come.
+
     Raises:
       CheckpointError: If the save failed and no other error is being raised.
     """
+    if isinstance(error, Exception) and messages.several():
+      return
     try:
       self.wait()
     except CheckpointError:

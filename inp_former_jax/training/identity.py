@@ -2,10 +2,10 @@
 
 import hashlib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inp_former_jax.data.records import Dataset
+from inp_former_jax.data.records import Dataset, Record
 
 # Fields that may differ between the run that saved a checkpoint and the one
 # that resumes it, because they change neither the parameters nor the order of
@@ -26,6 +26,18 @@ FREE_FIELDS = (
   "log",
   "mesh",
   "model.attention",
+  "model.encoder_weights",
+)
+# Fields that may differ between the processes of a run: where a host keeps its
+# files, and how it reads them.
+HOST_FIELDS = (
+  "cache_dir",
+  "data.num_threads",
+  "data.num_workers",
+  "data.realiad_images",
+  "data.root",
+  "data.sources",
+  "data.tfds_dir",
   "model.encoder_weights",
 )
 # Fields that must agree for a checkpoint to be evaluated.
@@ -70,7 +82,48 @@ def training_images(dataset: Dataset) -> dict[str, int | str]:
   Returns:
     "count", and "sha256" of their categories and names.
   """
-  names = sorted(f"{r.category}/{r.image.name}" for r in dataset.train)
+  return _image_list(dataset.train)
+
+
+def image_lists(dataset: Dataset) -> dict[str, int | str]:
+  """Returns what all processes of a run must find in their data set.
+
+  Args:
+    dataset: The data set, as one process has read it.
+
+  Returns:
+    Number and checksum of the training, validation and test images.
+  """
+  splits = {
+    "training images": dataset.train,
+    "validation images": dataset.validation,
+    "test images": dataset.test,
+  }
+  return {
+    f"{split} ({fact})": value if fact == "count" else str(value)[:12]
+    for split, records in splits.items()
+    for fact, value in _image_list(records).items()
+  }
+
+
+def shared_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the fields that must be the same in all processes of a run.
+
+  Args:
+    config: The config, as a nested dict.
+
+  Returns:
+    All but HOST_FIELDS, by names such as config.data.crop.
+  """
+  return {
+    f"config.{field}": value
+    for field, value in flatten(config).items()
+    if not _within(field, HOST_FIELDS)
+  }
+
+
+def _image_list(records: Sequence[Record]) -> dict[str, int | str]:
+  names = sorted(f"{r.category}/{r.image.name}" for r in records)
   digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
   return {"count": len(names), "sha256": digest}
 

@@ -9,6 +9,8 @@ import jax
 from jax.sharding import Mesh
 
 from inp_former_jax import sharding
+from inp_former_jax.processes import agreement
+from inp_former_jax.processes.preemption import Interrupted, Preemption
 from inp_former_jax.training import finiteness
 from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
 from inp_former_jax.training.progress import TrainingLog
@@ -86,7 +88,10 @@ def start_or_resume(
     CheckpointError: If the checkpoint belongs to another run, cannot be read,
       has more steps than the whole run, or a position in the training data
       that is not that of its step; or if all are damaged.
+    DisagreementError: If the processes have different newest checkpoints, as
+      in workdirs that are not shared.
   """
+  agreement.require_same({"newest checkpoint": checkpointer.latest_step})
   step = checkpointer.newest_sound_step()
   if step is None:
     return 0, initialise()
@@ -131,7 +136,10 @@ def describe_start(start: int, total_steps: int) -> str:
 
 
 def saving(
-  checkpointer: Checkpointer, log: TrainingLog, batches: ResumableBatches
+  checkpointer: Checkpointer,
+  log: TrainingLog,
+  batches: ResumableBatches,
+  preemption: Preemption | None = None,
 ) -> Callable[[int, State], None]:
   """Builds the usual hook that saves checkpoints.
 
@@ -140,6 +148,7 @@ def saving(
     log: The run's log. It is flushed first, and then raises FloatingPointError
       if the loss is not finite, because such a state must not be saved.
     batches: The training data, whose position is saved too.
+    preemption: If it stops the run, the last save is waited for.
 
   Returns:
     A function for `Hooks.checkpoint`. It raises FloatingPointError if the state
@@ -151,6 +160,8 @@ def saving(
     finiteness.require_finite(step, *state)
     trainable, opt_state = state
     checkpointer.save(step, trainable, opt_state, batches.get_state())
+    if preemption and preemption.stopping:
+      checkpointer.wait()
 
   return save
 
@@ -164,6 +175,7 @@ def run(
   *,
   start: int,
   total_steps: int,
+  preemption: Preemption | None = None,
 ) -> State:
   """Runs the training loop.
 
@@ -177,10 +189,15 @@ def run(
     mesh: The devices over which a batch is spread.
     start: Number of steps already taken.
     total_steps: Number of steps of the whole run.
+    preemption: What is asked after every step whether to save and stop.
 
   Returns:
     The state after the last step.
+
+  Raises:
+    Stopped: If `preemption` asked for it; the state is saved.
   """
+  preemption = preemption or Preemption()
   batch_sharding = sharding.batch_sharding(mesh)
   for step in range(start + 1, total_steps + 1):
     batch = {
@@ -190,10 +207,21 @@ def run(
     state, metrics = train_step(state, batch)
     is_last = step == total_steps
     hooks.log(step, metrics)
-    if is_last or hooks.is_save_due(step):
+    stops = preemption.reached(step) and not is_last
+    # All processes ask, as they may have to agree.
+    saves = hooks.is_save_due(step) or is_last or stops
+    if saves:
       hooks.checkpoint(step, state)
-    if not is_last and _is_due(step, hooks.evaluate_every):
-      hooks.evaluate(step, state)
+    if not is_last and not stops and _is_due(step, hooks.evaluate_every):
+      try:
+        with preemption.interrupting():
+          hooks.evaluate(step, state)
+      except Interrupted:
+        stops = True
+        if not saves:
+          hooks.checkpoint(step, state)
+    if stops:
+      raise preemption.stopped(step, total_steps)
   return state
 
 

@@ -90,21 +90,23 @@ def holding_or_beside(workdir: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def held(
-  job: Callable[[Any, pathlib.Path], _Result],
-) -> Callable[[Any, str | os.PathLike], _Result]:
+  job: Callable[..., _Result],
+) -> Callable[..., _Result]:
   """Makes a job hold its workdir, as a decorator.
 
   Args:
-    job: A function of a config and a workdir.
+    job: A function of a config, a workdir and options by name.
 
   Returns:
     The same function, which is given the absolute path of its workdir.
   """
 
   @functools.wraps(job)
-  def holding_it(config: Any, workdir: str | os.PathLike) -> _Result:
+  def holding_it(
+    config: Any, workdir: str | os.PathLike, **options: Any
+  ) -> _Result:
     with holding(workdir) as path:
-      return job(config, path)
+      return job(config, path, **options)
 
   return holding_it
 

@@ -1,10 +1,13 @@
 """The loop's order of steps and hooks, and where a run starts."""
 
+import signal
+
 import jax
 import numpy as np
 import pytest
 
 from inp_former_jax import sharding
+from inp_former_jax.processes.preemption import Preemption, Stopped
 from inp_former_jax.training import loop
 from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
 
@@ -45,11 +48,34 @@ def shapes():
   )
 
 
-def run(events, *, total_steps, batches, start=0, state=None, **every):
+class Stop(Preemption):
+  """Asks for a stop at a step, as a signal does."""
+
+  def __init__(self, step):
+    super().__init__()
+    self._step = step
+
+  def reached(self, step):
+    self._signal = signal.SIGTERM * (step >= self._step)
+    return super().reached(step)
+
+
+def run(
+  events,
+  *,
+  total_steps,
+  batches,
+  start=0,
+  state=None,
+  preemption=None,
+  evaluate=None,
+  **every,
+):
   hooks = loop.Hooks(
     log=lambda step, metrics: events.append(("log", step)),
     checkpoint=lambda step, state: events.append(("checkpoint", step)),
-    evaluate=lambda step, state: events.append(("evaluate", step)),
+    evaluate=evaluate
+    or (lambda step, state: events.append(("evaluate", step))),
     is_save_due=lambda step: step % every.get("checkpoint_every", 99) == 0,
     evaluate_every=every.get("evaluate_every", 0),
   )
@@ -61,6 +87,7 @@ def run(events, *, total_steps, batches, start=0, state=None, **every):
     sharding.make_mesh(),
     start=start,
     total_steps=total_steps,
+    preemption=preemption,
   )
 
 
@@ -99,6 +126,49 @@ def test_a_finished_run_takes_no_step():
   events, batches = [], Batches()
   run(events, total_steps=3, batches=batches, start=3)
   assert events == [] and batches.next_batch == 0
+
+
+@pytest.mark.parametrize("every", [99, 3])  # no checkpoint is due, or one is
+def test_a_stop_saves_once_and_does_not_evaluate(every):
+  events = []
+  with pytest.raises(Stopped, match="143") as error:
+    run(
+      events,
+      total_steps=5,
+      batches=Batches(),
+      preemption=Stop(3),
+      checkpoint_every=every,
+      evaluate_every=3,
+    )
+  assert events[-2:] == [("log", 3), ("checkpoint", 3)]
+  assert "Stopped by SIGTERM at step 3 of 5" in error.value.line
+
+
+def test_a_stop_at_the_last_step_is_left_to_the_trainer():
+  events = []
+  run(events, total_steps=3, batches=Batches(), preemption=Stop(3))
+  assert events[-2:] == [("log", 3), ("checkpoint", 3)]
+
+
+def test_a_stop_during_an_evaluation_saves_its_step():
+  events, preemption = [], Preemption()
+
+  def evaluate(step, state):
+    preemption._signal = signal.SIGINT
+    with preemption.interrupting():
+      pytest.fail("evaluated")
+
+  with pytest.raises(Stopped) as error:
+    run(
+      events,
+      total_steps=5,
+      batches=Batches(),
+      preemption=preemption,
+      evaluate=evaluate,
+      evaluate_every=2,
+    )
+  assert events[-2:] == [("log", 2), ("checkpoint", 2)]
+  assert error.value.code == 130
 
 
 def test_it_resumes_from_the_newest_checkpoint_and_its_batch(tmp_path):

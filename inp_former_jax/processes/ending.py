@@ -1,0 +1,148 @@
+"""Ends all processes together: whoever has to end tells the others why.
+
+A process that waits for another in a collective cannot be woken, so that each
+listens in a thread, and ends itself when another one says that it ends.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from typing import NoReturn
+
+import psutil
+
+from inp_former_jax.processes import messages
+
+_NOTICE = "inp_former_jax/ending/notice"
+_LEAVING = "inp_former_jax/ending/leaving"
+# Seconds within which a living process answers, whatever it is busy with.
+_PATIENCE = 8.0
+_LISTENING = 60.0
+_ending = threading.Lock()
+
+
+def end_all(code: int, line: str) -> NoReturn:
+  """Ends this process, and all others with it.
+
+  Args:
+    code: Exit code of all processes.
+    line: What the user is told.
+  """
+  _claim(code)
+  notice = {"process": messages.index(), "code": code, "line": line}
+  is_first, silent = True, []
+  if messages.index():
+    # At once: if it was the first process that died, JAX aborts this one.
+    print_line(line)
+    line = ""
+  if messages.several():
+    try:
+      is_first = messages.put(_NOTICE, json.dumps(notice))
+      silent = _others_that_stay() if is_first else []
+    except RuntimeError:
+      silent = [0]  # it serves the messages
+  if silent:
+    line = _silent(silent) + line.removeprefix("error: ")
+  _leave(code, line)
+
+
+def end_now(code: int, line: str) -> NoReturn:
+  """Ends this process at once, without a word to the others.
+
+  Args:
+    code: Exit code.
+    line: What the user is told.
+  """
+  print_line(line)
+  end_children()
+  # Not sys.exit: this may be a thread, while the main one is in a collective.
+  os._exit(code)
+
+
+def end_children() -> None:
+  """Kills the processes that this one has started."""
+  for child in psutil.Process().children(recursive=True):
+    with contextlib.suppress(psutil.NoSuchProcess):
+      child.kill()
+
+
+def listen() -> None:
+  """Starts the thread that ends this process when another one ends."""
+  threading.Thread(target=_listen, name="ending", daemon=True).start()
+
+
+def _listen() -> None:
+  while True:
+    try:
+      text = messages.get(_NOTICE, _LISTENING)
+    except (RuntimeError, AssertionError):
+      return  # shut down, or the first process died: then JAX ends this one
+    if text:
+      notice = json.loads(text)
+      _claim(notice["code"])
+      who = f"process {notice['process']}"
+      line = notice["line"].removeprefix("error: ").split("\n(--verb")[0]
+      if notice["code"] == 1:
+        line = f"error: {who} ended, and this process with it: {line}"
+      else:
+        line = f"Ended with {who}: {line}"
+      _leave(notice["code"], line)
+
+
+def _claim(code: int) -> None:
+  """Lets one thread end this process; the others wait for that."""
+  if not _ending.acquire(blocking=False):
+    time.sleep(4 * _PATIENCE)
+  # Nothing below may hold the end up, not even a first process that hangs.
+  timer = threading.Timer(3 * _PATIENCE, os._exit, (code,))
+  timer.daemon = True
+  timer.start()
+
+
+def _others_that_stay() -> list[int]:
+  """Waits for all others to leave; returns those that do not."""
+  staying = set(range(messages.count())) - {messages.index()}
+  deadline = time.monotonic() + _PATIENCE
+  while staying and time.monotonic() < deadline:
+    for key in messages.keys_under(_LEAVING):
+      staying.discard(int(key.rpartition("/")[2]))
+    time.sleep(0.05)
+  return sorted(staying)
+
+
+def _leave(code: int, line: str) -> NoReturn:
+  # Printed first: as soon as the first process is gone, JAX aborts the others.
+  print_line(line)
+  if messages.several():
+    try:
+      messages.put(f"{_LEAVING}/{messages.index()}", "")
+      if messages.index() == 0:
+        _others_that_stay()
+        time.sleep(0.5)
+    except RuntimeError:
+      pass  # the first process is gone
+  end_now(code, "")
+
+
+def _silent(numbers: list[int]) -> str:
+  shown = ", ".join(map(str, numbers[:10])) + (", ..." if numbers[10:] else "")
+  noun = "process" if len(numbers) == 1 else "processes"
+  return (
+    f"error: {noun} {shown} gave no answer: killed, or the host is lost. Start "
+    "all processes again to resume from the newest checkpoint. "
+  )
+
+
+def print_line(line: str) -> None:
+  """Prints the last line of a command, below a progress bar if need be."""
+  try:
+    if sys.stdout.isatty():
+      print("\x1b[?25h", end="")  # a progress bar hides the cursor
+    sys.stdout.flush()
+    if line:
+      print(line, file=sys.stderr, flush=True)
+  except (OSError, ValueError):
+    pass  # nobody reads
