@@ -27,6 +27,7 @@ FREE_FIELDS = (
   "mesh",
   "model.attention",
   "model.encoder_weights",
+  "model.remat",
 )
 # Fields that must agree for a checkpoint to be evaluated.
 MODEL_FIELDS = (
