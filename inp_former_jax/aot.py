@@ -70,12 +70,7 @@ def _run(config: ConfigDict) -> None:
       config, mesh.size * max(1, found["largest_batch_per_chip"])
     )
   found["config"] = config.to_dict()
-  found["works"] = {
-    work: ahead_of_time_table.record(
-      ahead_of_time.compile_work(config, mesh, work), config.batch_size, mesh
-    )
-    for work in _WORKS.value
-  }
+  found["works"] = {work: _compile(config, mesh, work) for work in _WORKS.value}
   print(f"batch {config.batch_size}, {config.batch_size / mesh.size:g} a chip")
   print(ahead_of_time_table.format_table(found["works"]))
   for work, figures in found["works"].items():
@@ -83,6 +78,16 @@ def _run(config: ConfigDict) -> None:
       print(f"{work} does not fit: {figures['refusal']}")
   if _JSON.value:
     records.write(pathlib.Path(_JSON.value), found)
+
+
+def _compile(config: ConfigDict, mesh: Mesh, work: str) -> dict[str, Any]:
+  """Compiles a kind of work, and returns its figures."""
+  compiled = ahead_of_time.compile_work(config, mesh, work)
+  if _PROGRAMS.value and compiled.program:
+    folder = pathlib.Path(_PROGRAMS.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{work}.hlo").write_text(compiled.program.text)
+  return ahead_of_time_table.record(compiled, config.batch_size, mesh)
 
 
 def _describe(config: ConfigDict, mesh: Mesh, found: dict[str, Any]) -> str:
@@ -145,6 +150,9 @@ if __name__ == "__main__":
     "sweep",
     False,
     "Search the largest batch whose training step fits as it is written.",
+  )
+  _PROGRAMS = flags.DEFINE_string(
+    "programs", "", "Folder to write the compiled programs to, as text."
   )
   _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
   command_line.run(main, example="mvtec", uses_records=False)
