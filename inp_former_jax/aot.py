@@ -92,9 +92,10 @@ def _compile(config: ConfigDict, mesh: Mesh, work: str) -> dict[str, Any]:
 
 def _describe(config: ConfigDict, mesh: Mesh, found: dict[str, Any]) -> str:
   model = config.model
+  chips = f"{mesh.size} {'chip' if mesh.size == 1 else 'chips'}"
   return (
     f"{model.encoder}, {model.dtype}{', remat' if model.remat else ''}, "
-    f"{config.data.crop} pixels, on {mesh.size} chips of {found['topology']} "
+    f"{config.data.crop} pixels, on {chips} of {found['topology']} "
     f"(data={mesh.shape['data']}, fsdp={mesh.shape['fsdp']}), jax "
     f"{found['machine']['jax']}, libtpu {found['libtpu']}, "
     f"{found['machine']['date'][:10]}"

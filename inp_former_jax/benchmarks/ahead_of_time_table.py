@@ -105,6 +105,7 @@ def _bounds(found: Mapping[str, Any]) -> dict[str, str]:
   cells = {
     f"{name}, at least": f"{1e3 * seconds:,.2f} ms"
     for name, seconds in found["shortest_seconds"].items()
+    if seconds
   }
   cells["bound by"] = found["bound_by"]
   most = found["images_per_second_at_most"]
