@@ -25,7 +25,7 @@ from inp_former_jax.benchmarks.collectives import Collective
 from inp_former_jax.benchmarks.compiling import Program
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference.predict_step import make_predict_step
-from inp_former_jax.models import inp_former
+from inp_former_jax.models import complexity, inp_former
 from inp_former_jax.training.model_state import DTYPES, in_compute_dtype
 
 WORKS = (steps.PREDICT, steps.STEP)
@@ -47,6 +47,8 @@ class Compiled:
   Attributes:
     work: The kind of work, one of WORKS.
     parts: Bytes of its arguments, by what they are.
+    flops: Floating-point operations of the matrix products of layers and
+      attention, by their shapes.
     program: The program, or None if it takes more memory than a chip has.
     refusal: What the compiler said in this case.
     exchanges: The collectives of the program.
@@ -54,6 +56,7 @@ class Compiled:
 
   work: str
   parts: dict[str, int]
+  flops: float
   program: Program | None
   refusal: str
   exchanges: list[Collective]
@@ -159,13 +162,15 @@ def compile_work(config: ConfigDict, mesh: Mesh, work: str) -> Compiled:
     OPTIMIZER: _bytes_on_device(optimizer),
     IMAGES: _bytes_on_device(images),
   }
+  flops = _flops(config, work) * config.batch_size / mesh.size
   try:
     program = compiling.compile_anew(function, *arguments)
   except RuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
-    return Compiled(work, parts, None, _sentence(error), [])
-  return Compiled(work, parts, program, "", collectives.read(program.text))
+    return Compiled(work, parts, flops, None, _sentence(error), [])
+  exchanges = collectives.read(program.text)
+  return Compiled(work, parts, flops, program, "", exchanges)
 
 
 def compile_works(config: ConfigDict, mesh: Mesh) -> dict[str, Compiled]:
@@ -207,6 +212,19 @@ def _function(
     top_fraction=config.evaluation.top_fraction,
   )
   return predict, (recipe.abstract[0], frozen, images)
+
+
+def _flops(config: ConfigDict, work: str) -> int:
+  """Counts the operations of an image from the shapes of its products."""
+  settings = experiment.model_settings(config)
+  counts = complexity.count(
+    settings.spec.variant,
+    settings.spec.num_registers,
+    *experiment.preprocessing(config).crop,
+    num_prototypes=settings.num_prototypes,
+    use_inps=settings.use_inps,
+  )
+  return counts.step_flops if work == steps.STEP else counts.predict_flops
 
 
 def _bytes_on_device(arrays: Any) -> int:

@@ -35,6 +35,7 @@ def record(compiled: Compiled, batch_size: int, mesh: Mesh) -> dict[str, Any]:
     "memory_bytes": compiled.memory_bytes,
     "recomputed_by_xla": compiled.recomputed,
     "flops": program.flops,
+    "flops_by_shapes": compiled.flops,
     "bytes_accessed": program.bytes_accessed,
     "collectives": {
       kind: {"count": count, "bytes": size}
@@ -45,7 +46,11 @@ def record(compiled: Compiled, batch_size: int, mesh: Mesh) -> dict[str, Any]:
   chip = tpu_chips.find(mesh.devices.flat[0])
   if chip is not None and program.flops and program.bytes_accessed:
     times = tpu_chips.shortest_times(
-      chip, program.flops, program.bytes_accessed, compiled.exchanges
+      chip,
+      # XLA counts a loop once, and fsdp turns products into loops.
+      max(program.flops, compiled.flops),
+      program.bytes_accessed,
+      compiled.exchanges,
     )
     bound = max(times, key=times.__getitem__)
     found["hbm_bytes"] = chip.memory_bytes
@@ -62,7 +67,8 @@ def format_table(records: Mapping[str, Mapping[str, Any]]) -> str:
     records: What `record` returned, by work.
   """
   columns = [_cells(found) for found in records.values()]
-  names = list(dict.fromkeys(name for column in columns for name in column))
+  longest_first = sorted(columns, key=len, reverse=True)
+  names = dict.fromkeys(name for cells in longest_first for name in cells)
   rows: list[Sequence[str]] = [("of each chip", *records)]
   rows += [(name, *(c.get(name, "-") for c in columns)) for name in names]
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -91,11 +97,10 @@ def _cells(found: Mapping[str, Any]) -> dict[str, str]:
   if found["recomputed_by_xla"]:
     cells["recomputed by XLA"] = f"{found['recomputed_by_xla']:,} operations"
   cells["operations"] = _figure(found["flops"], 1e9, " GFLOP")
+  cells["of matrix products"] = _figure(found["flops_by_shapes"], 1e9, " GFLOP")
   cells["read and written"] = _figure(found["bytes_accessed"], 1e9, " GB")
   for kind, exchange in found["collectives"].items():
     cells[kind] = f"{exchange['count']} of {_mib(exchange['bytes'])}"
-  if not found["collectives"]:
-    cells["collectives"] = "none"
   return cells | _bounds(found)
 
 
@@ -105,7 +110,6 @@ def _bounds(found: Mapping[str, Any]) -> dict[str, str]:
   cells = {
     f"{name}, at least": f"{1e3 * seconds:,.2f} ms"
     for name, seconds in found["shortest_seconds"].items()
-    if seconds
   }
   cells["bound by"] = found["bound_by"]
   most = found["images_per_second_at_most"]
