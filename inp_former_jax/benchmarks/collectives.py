@@ -23,6 +23,7 @@ _GROUPS = re.compile(r"replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]+)\})")
 # Axes of a mesh with their sizes, and those of them along which it goes.
 _MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
 _PARTITIONS = re.compile(r"\bnum_partitions=(\d+)")
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 _SCOPE = re.compile(r'op_name="([^"]*)"')
 
 
@@ -72,7 +73,9 @@ class _Computation:
 def read(text: str) -> list[Collective]:
   """Finds the collectives of a program, also in its loops and fusions.
 
-  Of an asynchronous pair the start counts and the end does not.
+  Of an asynchronous pair the start counts and the end does not. A TPU's program
+  repeats an exchange in every fusion during which it goes on; they have the
+  same channel, and count once.
 
   Args:
     text: The compiled program, `compiled.as_text()`.
@@ -83,9 +86,13 @@ def read(text: str) -> list[Collective]:
   entry, computations = _computations(text)
   partitions = _PARTITIONS.search(text)
   devices = int(partitions[1]) if partitions else 1
-  found = []
+  found, channels = [], set()
   for name, count in _counts(entry, computations).items():
     for kind, result, line in computations[name].lines:
+      channel = _CHANNEL.search(line)
+      if channel and channel[1] in channels:
+        continue
+      channels |= {channel[1]} if channel else set()
       group = _group_size(line, devices)
       size = _array_bytes(kind, result) * (
         group if kind == "reduce-scatter" else 1

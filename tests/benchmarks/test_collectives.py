@@ -22,7 +22,7 @@ HloModule jit_step, is_scheduled=true, num_partitions=8
 
 %wrapped (p: bf16[2,48]) -> bf16[8,48] {
   %p = bf16[2,48]{1,0:T(8,128)(2,1)} parameter(0)
-  ROOT %gather = bf16[8,48]{1,0:T(8,128)(2,1)} all-gather(%p), \
+  ROOT %gather = bf16[8,48]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=7, \
 replica_groups=[2,4]<=[8], dimensions={0}, metadata={op_name="jit(f)/encoder"}
 }
 
@@ -43,6 +43,8 @@ async-start(%q), calls=%wrapped
   %s = (f32[4]{0:T(128)}, f32[32]{0:T(128)S(1)}, u32[]) \
 all-gather-start(%q), replica_groups={}, dimensions={0}
   %d = f32[32]{0} all-gather-done(%s)
+  %again = bf16[8,48]{1,0} all-gather(%q), channel_id=7, \
+replica_groups=[2,4]<=[8], dimensions={0}, metadata={op_name="jit(f)/encoder"}
   %loop = (s32[], f32[16]) while(%init), condition=%more, body=%round, \
 backend_config={"known_trip_count":{"n":"5"}}
   %both = (f32[16]{0}, /*index=1*/f32[]) all-reduce(%d, %d), \
