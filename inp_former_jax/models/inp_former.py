@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from inp_former_jax.models import layers, placement, vit
+from inp_former_jax.models import layers, vit
 from inp_former_jax.models.attention import AUTO
 from inp_former_jax.models.blocks import (
   ExtractorBlock,
@@ -198,7 +198,6 @@ class INPFormer(nnx.Module):
     assert self.extractor is not None
     tokens = self.prototypes[...].astype(self.dtype)
     tokens = jnp.broadcast_to(tokens, (fused.shape[0], *tokens.shape[1:]))
-    tokens = placement.spread(tokens)
     inps, attention = self.extractor(tokens, fused.astype(self.dtype))
     return at_least_float32(inps), attention
 

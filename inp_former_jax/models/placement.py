@@ -9,7 +9,7 @@ import contextvars
 from collections.abc import Callable, Iterator
 
 import jax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 _DEVICES: contextvars.ContextVar[Mesh | str | None] = contextvars.ContextVar(
@@ -65,25 +65,6 @@ def platform() -> str | None:
   if devices == _ANY or jax.device_count() > 1:
     return None
   return jax.default_backend()
-
-
-def spread(batch: jax.Array) -> jax.Array:
-  """Splits the first axis of an array over the devices, if they are known.
-
-  For arrays that depend on no image yet: the compiler might split them like the
-  parameters instead, and exchange what is computed of them.
-
-  Args:
-    batch: An array with the images as its first axis.
-
-  Returns:
-    The same array.
-  """
-  mesh = _DEVICES.get()
-  if not isinstance(mesh, Mesh) or mesh.size == 1:
-    return batch
-  rows = NamedSharding(mesh, P(mesh.axis_names))
-  return jax.lax.with_sharding_constraint(batch, rows)
 
 
 def per_device(
