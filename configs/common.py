@@ -49,6 +49,9 @@ def get_config() -> ConfigDict:
   # The fastest form for the devices; or xla, by_head (CPU), cudnn (NVIDIA), or
   # pallas (TPU).
   config.model.attention = "auto"
+  # True: what happens within bottleneck and decoder blocks is computed again
+  # for the gradient instead of kept: less memory, more time. docs/tpu.md.
+  config.model.remat = False
 
   config.loss = ConfigDict()
   config.loss.coherence_weight = 0.2  # lambda; 0: no coherence loss (Table 5)

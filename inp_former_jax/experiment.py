@@ -183,6 +183,7 @@ def model_settings(config: ConfigDict) -> ModelSettings:
     use_inps=model.use_inps,
     dtype=model.dtype,
     attention=model.attention,
+    remat=model.remat,
   )
 
 

@@ -11,9 +11,15 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 AXES = ("data", "fsdp")
+_FEWEST_VECTORS = 16  # of a leaf that is split over devices
 
 
-def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
+def make_mesh(
+  data: int = -1,
+  fsdp: int = 1,
+  *,
+  devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
   """Makes a mesh over all devices of all processes.
 
   Args:
@@ -21,6 +27,7 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
       `fsdp` leaves.
     fsdp: The number of devices over which parameters and optimizer state are
       split; the batch is split over them too.
+    devices: Other devices to use instead, which need not be there.
 
   Returns:
     A mesh with the axes `data` and `fsdp`.
@@ -28,7 +35,7 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
   Raises:
     ValueError: If the product of both is not the number of devices.
   """
-  count = jax.device_count()
+  count = jax.device_count() if devices is None else len(devices)
   if data == -1 and fsdp > 0 and count % fsdp == 0:
     data = count // fsdp
   if data < 1 or fsdp < 1 or data * fsdp != count:
@@ -37,7 +44,10 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
       f"the product {count}, or set `data`=-1 and `fsdp` to a divisor of it."
     )
   return jax.make_mesh(
-    (data, fsdp), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2
+    (data, fsdp),
+    AXES,
+    axis_types=(jax.sharding.AxisType.Auto,) * 2,
+    devices=devices,
   )
 
 
@@ -98,12 +108,16 @@ def parameter_shardings(mesh: Mesh, tree):
 
   Returns:
     The tree with a sharding in place of every leaf. It splits the leaf's
-    largest axis that `fsdp` divides over `fsdp`; a leaf without such an axis is
-    replicated.
+    largest axis that `fsdp` divides over `fsdp`. A leaf without such an axis is
+    replicated, and so are a few vectors, such as biases, norms and prototypes:
+    to gather them takes longer than they are worth, and where prototypes are
+    split, XLA exchanges what is computed of them for every image.
   """
   size = mesh.shape["fsdp"]
 
   def sharding(leaf):
+    if leaf.size < _FEWEST_VECTORS * max(leaf.shape, default=1):
+      return replicated(mesh)
     axes = sorted(range(leaf.ndim), key=lambda i: leaf.shape[i], reverse=True)
     for axis in axes:
       if size > 1 and leaf.shape[axis] % size == 0:

@@ -69,14 +69,15 @@ def test_batches_are_split_over_all_devices():
 @pytest.mark.parametrize(
   "shape, spec",
   [
-    ((8, 32), P(None, "fsdp")),
-    ((32, 8), P("fsdp", None)),
-    ((8, 8), P("fsdp", None)),  # the first of equals
-    ((4, 33), P("fsdp", None)),  # the largest does not divide
-    ((1, 6, 48), P(None, None, "fsdp")),
-    ((48,), P("fsdp")),
+    ((16, 32), P(None, "fsdp")),
+    ((32, 16), P("fsdp", None)),
+    ((16, 16), P("fsdp", None)),  # the first of equals
+    ((16, 33), P("fsdp", None)),  # the largest does not divide
+    ((1, 16, 48), P(None, None, "fsdp")),
+    ((1, 6, 48), P()),  # prototypes
+    ((48,), P()),  # a bias
     ((3,), P()),  # head scales
-    ((33, 5), P()),
+    ((33, 17), P()),
     ((), P()),  # the step counter
   ],
 )

@@ -21,7 +21,8 @@ class Program:
     temporary_bytes: Memory that it takes while it runs, besides arguments and
       outputs, for each device; None where the compiler does not tell.
     argument_bytes: Memory of its arguments, likewise.
-    output_bytes: Memory of its outputs, likewise; donated arguments are reused.
+    output_bytes: Memory of its outputs, likewise.
+    alias_bytes: Memory of outputs that take the place of donated arguments.
     flops: Floating-point operations by the compiler's count. The body of a loop
       counts once, a call of cuDNN not at all, and our Pallas kernel by the
       estimate that it carries.
@@ -35,6 +36,7 @@ class Program:
   temporary_bytes: int | None
   argument_bytes: int | None
   output_bytes: int | None
+  alias_bytes: int | None
   flops: float | None
   bytes_accessed: float | None
 
@@ -63,6 +65,7 @@ def compile_anew(function: Any, *arguments: Any, **named: Any) -> Program:
     temporary_bytes=getattr(memory, "temp_size_in_bytes", None),
     argument_bytes=getattr(memory, "argument_size_in_bytes", None),
     output_bytes=getattr(memory, "output_size_in_bytes", None),
+    alias_bytes=getattr(memory, "alias_size_in_bytes", None),
     flops=cost.get("flops"),
     bytes_accessed=cost.get("bytes accessed"),
   )

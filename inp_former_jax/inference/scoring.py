@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inp_former_jax.models import placement
 from inp_former_jax.models.similarity import cosine_similarity
 
 EVALUATION_SIZE = 256
@@ -176,7 +177,9 @@ def image_score(
   """
   flat = maps.reshape(maps.shape[0], -1)
   count = max(1, int(top_fraction * flat.shape[1]))
-  return jnp.mean(jax.lax.top_k(flat, count)[0], axis=-1)
+  # On its own, XLA would gather the maps of all devices on each of them.
+  highest = placement.per_device(lambda x: jax.lax.top_k(x, count)[0], flat)
+  return jnp.mean(highest, axis=-1)
 
 
 def score_of_map(anomaly_map: np.ndarray, top_fraction: float) -> float:

@@ -8,6 +8,8 @@ Letters in shapes: B batch, N patches, C width, M INPs, h heads.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,26 @@ from inp_former_jax.models.precision import at_least_float32
 
 LAYER_NORM_EPS = 1e-8  # of the trainable part; the encoder's is 1e-6
 trunc_normal = nnx.initializers.truncated_normal(0.01, lower=-3.0, upper=3.0)
+
+
+def recomputed(module: nnx.Module) -> Callable[..., Any]:
+  """Returns a module of which only the inputs are kept for its gradient.
+
+  What lies between is computed again on the way back, which trades a forward
+  pass for memory.
+
+  Args:
+    module: The module.
+
+  Returns:
+    A function with the arguments and results of the module.
+  """
+  graphdef, state = nnx.split(module)
+
+  def call(state: nnx.State, *inputs: jax.Array) -> Any:
+    return nnx.merge(graphdef, state)(*inputs)
+
+  return functools.partial(jax.checkpoint(call), state)
 
 
 class CrossAttention(nnx.Module):

@@ -11,7 +11,7 @@ Letters in shapes: B batch, N patches, C width, M INPs, h heads.
 import dataclasses
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from inp_former_jax.models.blocks import (
   ExtractorBlock,
   GuidedBlock,
   SelfAttentionBlock,
+  recomputed,
   trunc_normal,
 )
 from inp_former_jax.models.precision import at_least_float32
@@ -72,6 +73,8 @@ class INPFormer(nnx.Module):
     bottleneck: The MLP before the decoder, C -> 4C -> C.
     decoder: The blocks of the decoder, as many as target blocks.
     dtype: Compute dtype; parameters are float32.
+    remat: Whether what happens within bottleneck and decoder blocks is computed
+      again for the gradient rather than kept.
   """
 
   def __init__(
@@ -83,6 +86,7 @@ class INPFormer(nnx.Module):
     use_inps: bool = True,
     attention: str = AUTO,
     dtype: jax.typing.DTypeLike = jnp.float32,
+    remat: bool = False,
     rngs: nnx.Rngs,
   ):
     """Builds the model with random weights throughout.
@@ -95,6 +99,8 @@ class INPFormer(nnx.Module):
         decoder of plain self-attention blocks, and no extractor.
       attention: How self-attention is computed, see `softmax_attention`.
       dtype: Compute dtype; parameters are float32.
+      remat: Whether bottleneck and decoder blocks compute again for the
+        gradient what happens within them. It takes less memory and more time.
       rngs: Source of the initial values.
     """
     width, heads = variant.width, variant.num_heads
@@ -119,6 +125,7 @@ class INPFormer(nnx.Module):
       block(width, heads, **options) for _ in range(depth)
     )
     self.dtype = dtype
+    self.remat = remat
 
   def __call__(self, images: vit.AnyArray) -> INPFormerOutput:
     """Runs encoder, extractor, bottleneck and decoder.
@@ -205,19 +212,25 @@ class INPFormer(nnx.Module):
       The outputs d1..d8 of the decoder blocks, each (B, N, C).
     """
     with jax.named_scope("bottleneck"):
-      x = self.bottleneck(fused.astype(self.dtype))
+      bottleneck = self._for_gradient(self.bottleneck)
+      x = bottleneck(fused.astype(self.dtype))
     if inps is not None:
       inps = inps.astype(self.dtype)
     outputs = []
     with jax.named_scope("decoder"):
       for block in self.decoder:
+        run = self._for_gradient(block)
         if isinstance(block, SelfAttentionBlock):
-          x = block(x)
+          x = run(x)
         else:
           assert inps is not None  # only a model with INPs has these blocks
-          x = block(x, inps)
+          x = run(x, inps)
         outputs.append(x)
     return outputs
+
+  def _for_gradient(self, module: nnx.Module) -> Callable[..., jax.Array]:
+    """Returns a module in the form that `remat` asks for."""
+    return recomputed(module) if self.remat else module
 
 
 def inp_distance(fused: jax.Array, inps: jax.Array) -> jax.Array:

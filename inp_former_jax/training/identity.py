@@ -27,6 +27,7 @@ FREE_FIELDS = (
   "mesh",
   "model.attention",
   "model.encoder_weights",
+  "model.remat",
 )
 # Fields that may differ between the processes of a run: where a host keeps its
 # files, and how it reads them.

@@ -34,6 +34,8 @@ class ModelSettings:
       all other parameters are float32.
     attention: How self-attention is computed, see `softmax_attention`; it
       changes only the speed.
+    remat: Whether the gradient of bottleneck and decoder is computed from less
+      that is kept, see `INPFormer`; it changes only memory and speed.
   """
 
   encoder: str
@@ -41,6 +43,7 @@ class ModelSettings:
   use_inps: bool = True
   dtype: str = "float32"
   attention: str = AUTO
+  remat: bool = False
 
   @property
   def spec(self) -> EncoderSpec:
@@ -71,6 +74,7 @@ class ModelSettings:
       use_inps=self.use_inps,
       attention=self.attention,
       dtype=DTYPES[self.dtype],
+      remat=self.remat,
       rngs=nnx.Rngs(seed),
     )
 

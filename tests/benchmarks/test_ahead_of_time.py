@@ -4,12 +4,24 @@ import importlib.util
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from inp_former_jax import sharding
-from inp_former_jax.benchmarks import ahead_of_time
+from inp_former_jax.benchmarks import (
+  ahead_of_time,
+  ahead_of_time_table,
+  collectives,
+  compiling,
+  largest_batch,
+  tpu_chips,
+)
+from inp_former_jax.benchmarks.collectives import Collective
 
 HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
+needs_libtpu = pytest.mark.skipif(
+  not HAS_LIBTPU, reason="libtpu is not installed"
+)
 
 
 @pytest.fixture
@@ -20,21 +32,92 @@ def config(config):
 
 
 def test_both_works_are_compiled_without_weights(config):
-  programs = ahead_of_time.compile_works(config, sharding.make_mesh(1, 1))
-  assert list(programs) == ["predict", "step"]
-  predict, step = programs.values()
-  # The step holds the optimizer's state too, and goes backwards.
-  assert step.argument_bytes > 2 * predict.argument_bytes
-  assert step.flops > 1.5 * predict.flops > 0
-  table = ahead_of_time.format_table(programs, 2, 1).splitlines()
-  assert [line.split()[0] for line in table] == ["work", "predict", "step"]
-  assert f"{step.bytes_accessed / 2 / 1e9:.2f}" in table[2]
+  mesh = sharding.make_mesh(1, 1)
+  works = ahead_of_time.compile_works(config, mesh)
+  assert list(works) == ["predict", "step"]
+  predict, step = works.values()
+  # The step holds the optimizer's state too (three moments and a count), and
+  # goes backwards.
+  assert predict.parts["optimizer state"] == 0
+  trainable = predict.parts["trainable parameters"]
+  assert step.parts["optimizer state"] == pytest.approx(3 * trainable, rel=0.01)
+  assert step.program.flops > 1.5 * predict.program.flops > 0
+  for work in works.values():
+    held = sum(work.parts.values())
+    assert work.program.argument_bytes == pytest.approx(held, rel=0.01)
+    assert work.memory_bytes > held + work.program.temporary_bytes / 2
+    assert not work.exchanges
+  # The donated state makes room for the new one.
+  assert step.program.alias_bytes > 3.9 * trainable
+  records = {
+    name: ahead_of_time_table.record(work, 2, mesh)
+    for name, work in works.items()
+  }
+  table = ahead_of_time_table.format_table(records).splitlines()
+  assert table[0].split()[-2:] == ["predict", "step"]
+  assert f"{step.program.flops / 1e9:.1f} GFLOP" in "\n".join(table)
 
 
 def test_a_batch_that_the_chips_cannot_share_is_refused(config):
   config.batch_size = 0
   with pytest.raises(ValueError, match="config.batch_size is 0"):
     ahead_of_time.compile_works(config, sharding.make_mesh(1, 1))
+
+
+def test_what_does_not_fit_is_a_result(config, monkeypatch):
+  def compile_anew(*_):
+    raise jax.errors.JaxRuntimeError(
+      "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, "
+      "19.11G exceeds 15.75G.\nMore"
+    )
+
+  monkeypatch.setattr(compiling, "compile_anew", compile_anew)
+  mesh = sharding.make_mesh(1, 1)
+  work = ahead_of_time.compile_work(config, mesh, "step")
+  assert work.program is None and work.memory_bytes is None
+  assert work.refusal == "Ran out of memory on HBM, 19.11G exceeds 15.75G."
+  record = ahead_of_time_table.record(work, 2, mesh)
+  table = ahead_of_time_table.format_table({"step": record}).splitlines()
+  assert table[-1].split() == ["fits", "no"]
+
+
+def test_other_errors_of_the_compiler_are_not_hidden(config, monkeypatch):
+  def compile_anew(*_):
+    raise jax.errors.JaxRuntimeError("INTERNAL: a fault")
+
+  monkeypatch.setattr(compiling, "compile_anew", compile_anew)
+  with pytest.raises(RuntimeError, match="a fault"):
+    ahead_of_time.compile_work(config, sharding.make_mesh(1, 1), "step")
+
+
+def test_times_follow_from_the_rates_of_a_chip():
+  chip = tpu_chips.CHIPS["TPU v5 lite"]
+  sent = [Collective("all-reduce", 2 * 10**9, 2, 1, "")]
+  times = tpu_chips.shortest_times(chip, 197e12, 819e9, sent)
+  assert times == {"compute": 1.0, "HBM": 1.0, "ICI": 0.01}
+  assert tpu_chips.find(jax.devices()[0]) is None
+
+
+@pytest.mark.parametrize("capacity", [0, 1, 2, 31, 32, 100, 333, 1000])
+@pytest.mark.parametrize("start", [1, 16, 500])
+def test_the_largest_batch_is_found_in_few_attempts(capacity, start):
+  tried = []
+
+  def memory(batch):
+    tried.append(batch)
+    return None if batch > capacity else 1000 + 7 * batch
+
+  found = largest_batch.search(memory, 1000 + 7 * capacity, start=start)
+  assert capacity - max(1, capacity // 32) < found <= capacity
+  assert len(tried) == len(set(tried)) <= 12
+
+
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_a_wrong_prediction_costs_attempts_only(limit):
+  def memory(batch):
+    return None if batch > 300 else 1000 + 7 * batch
+
+  assert 291 <= largest_batch.search(memory, limit, start=8) <= 300
 
 
 @pytest.mark.skipif(HAS_LIBTPU, reason="libtpu is installed")
@@ -46,16 +129,30 @@ def test_without_libtpu_the_command_says_how_to_get_it():
   assert "Traceback" not in run.stderr
 
 
-@pytest.mark.skipif(not HAS_LIBTPU, reason="libtpu is not installed")
+@needs_libtpu
 @pytest.mark.slow
 def test_the_kernel_compiles_for_tpus(config):
   config.model.encoder = "dinov2_vit_small_14"
   config.data.resize = config.data.crop = 392
-  mesh = ahead_of_time.topology_mesh("v5e:2x2", 2, 1)
-  programs = ahead_of_time.compile_works(config, mesh)
-  assert all("softmax_attention" in p.text for p in programs.values())
-  assert "all-gather" not in programs["predict"].text
+  mesh = ahead_of_time.topology_mesh("v5e:2x2", 2)
+  works = ahead_of_time.compile_works(config, mesh)
+  assert all("softmax_attention" in w.program.text for w in works.values())
+  assert not works["predict"].exchanges
+  step = works["step"]
+  assert set(collectives.by_kind(step.exchanges)) == {"all-reduce"}
+  reduced = sum(c.bytes for c in step.exchanges)
+  gradient = step.parts["trainable parameters"]
+  # The gradient is summed in the compute dtype, bfloat16.
+  assert gradient / 2 <= reduced <= gradient
+  record = ahead_of_time_table.record(step, 2, mesh)
+  assert record["bound_by"] == "HBM" and record["hbm_bytes"] == 2**34
+
+
+@needs_libtpu
+def test_chips_that_are_not_there_are_named():
   with pytest.raises(ValueError, match="has 4 chips"):
-    ahead_of_time.topology_mesh("v5e:2x2", 8, 1)
+    ahead_of_time.topology_mesh("v5e:2x2", 8)
   with pytest.raises(ValueError, match="`topology` is 'v9:2x2'"):
-    ahead_of_time.topology_mesh("v9:2x2", 0, 1)
+    ahead_of_time.topology_mesh("v9:2x2")
+  with pytest.raises(ValueError, match="config.mesh.data"):
+    ahead_of_time.topology_mesh("v5e:2x2", fsdp=3)
