@@ -29,7 +29,7 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inp_former_jax import command_line
+from inp_former_jax import command_line, field_ranges
 from inp_former_jax.benchmarks import (
   ahead_of_time,
   ahead_of_time_table,

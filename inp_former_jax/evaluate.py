@@ -35,10 +35,10 @@ from inp_former_jax.inference.record_batches import predict_records
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.processes import agreement
 from inp_former_jax.training import (
-  checkpoint,
   identity,
   saved_runs,
   workdir_lock,
+  workdirs,
 )
 from inp_former_jax.training.progress import announce
 
@@ -232,7 +232,7 @@ def evaluate_checkpoint(
   saved_runs.check_use(config.checkpoint.use)
   experiment.preprocessing(config)  # checks the sizes
   zero_shot = config.protocol == field_ranges.ZERO_SHOT
-  own = trained_in = checkpoint.absolute_workdir(workdir)
+  own = trained_in = workdirs.absolute_workdir(workdir)
   if zero_shot:
     trained_in = _zero_shot_source(config)
   saved_runs.require_checkpoints(trained_in)

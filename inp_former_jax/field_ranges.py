@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from inp_former_jax.data.sampling import SAMPLINGS
 from inp_former_jax.models.attention import IMPLEMENTATIONS
 from inp_former_jax.training.model_state import DTYPES
+from inp_former_jax.training.saved_runs import USES
 from inp_former_jax.training_inputs import CACHES
 
 MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT = (
@@ -51,7 +52,7 @@ def _whole(low: int, high: int, *, also: int | None = None) -> Range:
   def holds(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
       return False
-    return low <= value <= high or value == also
+    return bool(low <= value <= high or value == also)
 
   first = "" if also is None else f"{also}, or "
   return Range(holds, f"{first}a whole number from {low} to {high}")
@@ -142,7 +143,8 @@ _COMMON = {
   "data.num_workers": _whole(-1, 1024),
   "data.num_threads": _whole(0, 1024),
   "evaluation.every_steps": _COUNT,
-  "checkpoint.every_steps": _COUNT,
+  "checkpoint.every_steps": _whole(0, _STEPS, also=-1),
+  "checkpoint.every_minutes": _NOT_NEGATIVE,
   "checkpoint.keep": _whole(1, _MANY),
   "log.every_steps": _COUNT,
   "log.tensorboard": _BOOLEAN,
@@ -162,6 +164,7 @@ TRAINING = _COMMON | {
   "model.use_inps": _BOOLEAN,
   "model.dtype": _one_of(*DTYPES),
   "model.attention": _one_of(*IMPLEMENTATIONS),
+  "model.remat": _BOOLEAN,
   "loss.coherence_weight": _NOT_NEGATIVE,
   "loss.gamma": _NOT_NEGATIVE,
   "data.layout": _TEXT,
@@ -184,6 +187,8 @@ TRAINING = _COMMON | {
   "evaluation.max_fpr": _SHARE,
   "evaluation.exact": _BOOLEAN,
   "evaluation.grid_images": _whole(0, 1000),
+  "checkpoint.best": _TEXT,
+  "checkpoint.use": _one_of(*USES),
   "calibration.holdout": _DECAY,
   "calibration.image_rate": _RATE,
   "calibration.pixel_rate": _RATE,

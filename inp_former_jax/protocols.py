@@ -23,7 +23,7 @@ from inp_former_jax.field_names import naming_fields
 from inp_former_jax.field_ranges import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
 from inp_former_jax.processes import agreement
 from inp_former_jax.processes.preemption import Preemption
-from inp_former_jax.training import checkpoint, identity, workdir_lock
+from inp_former_jax.training import identity, workdir_lock, workdirs
 from inp_former_jax.training.progress import announce
 
 Run = Callable[[ConfigDict, str | os.PathLike], results.Evaluation]
@@ -96,7 +96,7 @@ def evaluate_checkpoint(
   _check(config)
   config = config_files.with_absolute_paths(config)
   if config.protocol == SINGLE_CLASS:
-    own = checkpoint.absolute_workdir(workdir)
+    own = workdirs.absolute_workdir(workdir)
     with workdir_lock.holding_or_beside(own) as folder:
       return _each_category(
         evaluate.evaluate_checkpoint, config, own, folder, again=True
@@ -123,7 +123,7 @@ def _require_own_workdir(
   config: ConfigDict, workdir: str | os.PathLike
 ) -> None:
   """Raises ValueError if the workdir belongs to a run of another protocol."""
-  path = checkpoint.absolute_workdir(workdir) / config_files.RECORDED
+  path = workdirs.absolute_workdir(workdir) / config_files.RECORDED
   if not path.is_file():
     return
   recorded = config_files.read_recorded(path)
@@ -142,7 +142,7 @@ def _require_own_workdir(
 
 def _record(config: ConfigDict, workdir: str | os.PathLike) -> None:
   if jax.process_index() == 0:
-    config_files.write_recorded(config, checkpoint.absolute_workdir(workdir))
+    config_files.write_recorded(config, workdirs.absolute_workdir(workdir))
 
 
 def _each_category(

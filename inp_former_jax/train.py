@@ -21,7 +21,13 @@ from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
 from inp_former_jax.processes import agreement
 from inp_former_jax.processes.preemption import Preemption
-from inp_former_jax.training import checkpoint, loop, saved_runs, workdir_lock
+from inp_former_jax.training import (
+  checkpoint,
+  loop,
+  saved_runs,
+  workdir_lock,
+  workdirs,
+)
 from inp_former_jax.training import identity as identity_of
 from inp_former_jax.training.progress import announce
 from inp_former_jax.training.start_up import StartUp
@@ -124,7 +130,7 @@ def train_and_evaluate(
     math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(abstract)
   )
   kept = keep + (1 if best is None else 2)  # with the one that is being saved
-  checkpoint.prepare_workdir(workdir, kept * state_bytes + 50_000_000)
+  workdirs.prepare_workdir(workdir, kept * state_bytes + 50_000_000)
   identity = experiment.identity(config, dataset, model.encoder_sha256)
   agreement.require_same({"encoder.sha256": model.encoder_sha256})
   folder = workdir / "checkpoints"

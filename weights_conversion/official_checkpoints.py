@@ -11,7 +11,12 @@ import numpy as np
 
 from inp_former_jax.inference import trained
 from inp_former_jax.models import inp_former
-from inp_former_jax.training import checkpoint, optimizer, saved_runs
+from inp_former_jax.training import (
+  checkpoint,
+  optimizer,
+  saved_runs,
+  workdirs,
+)
 from inp_former_jax.training.identity import require_inp_former
 from inp_former_jax.training.model_state import CONVERTED_ENCODER
 from inp_former_jax.weights import files, sources
@@ -56,7 +61,7 @@ def to_flax(source: pathlib.Path, workdir: pathlib.Path) -> Architecture:
     )
   model = load_model(arrays, source)
   size = sum(value.nbytes for value in arrays.values())
-  workdir = checkpoint.prepare_workdir(workdir, needed=5 * size)
+  workdir = workdirs.prepare_workdir(workdir, needed=5 * size)
   if any((workdir / "checkpoints").glob("*")):
     raise checkpoint.CheckpointError(
       f"{workdir} has checkpoints already; name another folder."

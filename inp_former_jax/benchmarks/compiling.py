@@ -97,6 +97,7 @@ def in_turn(
     temporary_bytes=combine(lambda x: max(x) + between, "temporary_bytes"),
     argument_bytes=combine(lambda x: sum(x) - between, "argument_bytes"),
     output_bytes=second.output_bytes,
+    alias_bytes=second.alias_bytes,
     flops=combine(sum, "flops"),
     bytes_accessed=combine(sum, "bytes_accessed"),
   )

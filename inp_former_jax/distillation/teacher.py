@@ -17,7 +17,7 @@ from inp_former_jax.distillation.student import encoder_groups
 from inp_former_jax.distillation.targets import CachedTargets, compute_targets
 from inp_former_jax.distillation.views import Views
 from inp_former_jax.models import placement, vit
-from inp_former_jax.training import checkpoint
+from inp_former_jax.training import workdirs
 from inp_former_jax.weights import pretrained
 
 
@@ -89,7 +89,7 @@ def prepare_targets(
   if not (workdir / "targets").exists():
     per_view = 3 * size**2 + 2 * 2 * patches * variant.width
     total = per_view * sum(len(v) for v in views.values())
-    checkpoint.prepare_workdir(workdir, total + 500_000_000)
+    workdirs.prepare_workdir(workdir, total + 500_000_000)
   ask = _make_ask(teacher.encoder, mesh)
   return {
     split: compute_targets(

@@ -15,6 +15,7 @@ from typing import NoReturn
 import psutil
 
 from inp_former_jax.processes import messages
+from inp_former_jax.terminal import escaped
 
 _NOTICE = "inp_former_jax/ending/notice"
 _LEAVING = "inp_former_jax/ending/leaving"
@@ -86,7 +87,8 @@ def _listen() -> None:
       who = f"process {notice['process']}"
       line = notice["line"].removeprefix("error: ").split("\n(--verb")[0]
       if notice["code"] == 1:
-        line = f"error: {who} ended, and this process with it: {line}"
+        text = f"{who} ended, and this process with it: {line}"
+        line = f"error: {escaped(text)}"
       else:
         line = f"Ended with {who}: {line}"
       _leave(notice["code"], line)
@@ -131,8 +133,8 @@ def _silent(numbers: list[int]) -> str:
   shown = ", ".join(map(str, numbers[:10])) + (", ..." if numbers[10:] else "")
   noun = "process" if len(numbers) == 1 else "processes"
   return (
-    f"error: {noun} {shown} gave no answer: killed, or the host is lost. Start "
-    "all processes again to resume from the newest checkpoint. "
+    f"error: the {noun} {shown} gave no answer: killed, or the host is lost. "
+    "Start all processes again to resume from the newest checkpoint. "
   )
 
 

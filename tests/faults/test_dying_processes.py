@@ -25,7 +25,7 @@ def test_killed_in_a_step_ends_the_other_which_names_it(
   runs.extend(running.start_pair(config, workdir))
   running.wait_for_step(45, workdir, *runs)
   text = kill_second_of(runs)
-  assert "process 1 gave no answer" in text
+  assert "the process 1 gave no answer" in text
   assert "Traceback" not in text
 
   # While a checkpoint is being written, after a restart.
@@ -38,7 +38,7 @@ def test_killed_in_a_step_ends_the_other_which_names_it(
   )
   text = kill_second_of(again)
   assert f"Resumed at step {saved} of 4000." in text
-  assert "process 1 gave no answer" in text or "unhealthy" in text
+  assert "the process 1 gave no answer" in text or "unhealthy" in text
 
   # And once more, from the last whole checkpoint; one process can do it alone.
   saved = running.checkpoints(workdir)[-1]

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inp_former_jax.training import checkpoint
+from inp_former_jax.training import checkpoint, workdirs
 
 IDENTITY = {
   "batch_size": 4,
@@ -136,18 +136,18 @@ def test_failed_first_save_says_that_there_is_no_checkpoint(
 
 
 def test_full_workdir_is_refused_before_training(tmp_path, monkeypatch):
-  usage = checkpoint.shutil.disk_usage(tmp_path)._replace(free=1_000_000)
-  monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage)
+  usage = workdirs.shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+  monkeypatch.setattr(workdirs.shutil, "disk_usage", lambda path: usage)
   with pytest.raises(
     checkpoint.CheckpointError, match="1 MB free.*20 MB.*`keep`"
   ):
-    checkpoint.prepare_workdir(tmp_path, needed=20_000_000)
+    workdirs.prepare_workdir(tmp_path, needed=20_000_000)
 
 
 def test_workdir_below_a_file_is_refused(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(checkpoint.CheckpointError, match="cannot be written"):
-    checkpoint.prepare_workdir(tmp_path / "file" / "run", needed=0)
+    workdirs.prepare_workdir(tmp_path / "file" / "run", needed=0)
 
 
 def test_read_only_workdir_is_refused(tmp_path, monkeypatch):
@@ -155,9 +155,9 @@ def test_read_only_workdir_is_refused(tmp_path, monkeypatch):
   def read_only(*args, **kwargs):
     raise OSError(30, "Read-only file system")
 
-  monkeypatch.setattr(checkpoint.tempfile, "TemporaryFile", read_only)
+  monkeypatch.setattr(workdirs.tempfile, "TemporaryFile", read_only)
   with pytest.raises(checkpoint.CheckpointError, match="Read-only"):
-    checkpoint.prepare_workdir(tmp_path, needed=0)
+    workdirs.prepare_workdir(tmp_path, needed=0)
 
 
 @pytest.mark.parametrize("name", ["run[1]", "[!a]", "a*b", "a**b", "what?"])
@@ -174,7 +174,7 @@ def test_glob_characters_in_the_path_are_only_characters(tmp_path, name):
 @pytest.mark.parametrize("name", ["", " "])
 def test_an_empty_workdir_is_not_the_current_folder(name):
   with pytest.raises(ValueError, match="`workdir` is empty"):
-    checkpoint.prepare_workdir(name, needed=0)
+    workdirs.prepare_workdir(name, needed=0)
 
 
 @pytest.mark.parametrize("name", ["run", "run/checkpoints"])
@@ -183,4 +183,4 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path, name):
   file.parent.mkdir(exist_ok=True)
   file.write_text("")
   with pytest.raises(checkpoint.CheckpointError, match=f"{file} is a file"):
-    checkpoint.prepare_workdir(tmp_path / "run", needed=0)
+    workdirs.prepare_workdir(tmp_path / "run", needed=0)
