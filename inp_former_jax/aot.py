@@ -51,6 +51,7 @@ def main(argv: list[str]) -> None:
 
 
 def _run(config: ConfigDict) -> None:
+  field_ranges.check_fields(config)
   mesh = ahead_of_time.topology_mesh(
     _TOPOLOGY.value,
     _CHIPS.value,

@@ -74,9 +74,6 @@ def test_every_config_is_within_the_ranges(spec):
     ("loss.coherence_weight", -0.1),
     ("optimizer.peak_learning_rate", -1e-3),
     ("optimizer.peak_learning_rate", math.nan),
-    pytest.param(
-      "optimizer.final_learning_rate", 10**400, id="beyond all floats"
-    ),
     ("optimizer.warmup_steps", -1),
     ("optimizer.weight_decay", "none"),
     ("optimizer.b1", 1.0),
@@ -101,7 +98,7 @@ def test_every_config_is_within_the_ranges(spec):
     ("calibration.holdout", 1.0),
     ("calibration.pixel_rate", 0.0),
     ("checkpoint.keep", 0),
-    ("checkpoint.every_steps", -1),
+    ("checkpoint.every_steps", -2),
     ("log.tensorboard", 0),
     ("mesh.data", 0),
     ("mesh.fsdp", -1),

@@ -21,6 +21,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from inp_former_jax.processes import ending, messages
+from inp_former_jax.terminal import escaped
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Launchers may send one signal twice: to the process and to its group.
@@ -267,4 +268,5 @@ def _describe(error: BaseException) -> str:
   if isinstance(error, SystemExit):
     return str(error.code)
   traceback.print_exception(error)
-  return f"error: {type(error).__name__}: {error}"
+  text = f"{type(error).__name__}: {error}"
+  return f"error: {escaped(text)}"
