@@ -25,6 +25,7 @@ from inp_former_jax.data.training_examples import (
 )
 from inp_former_jax.data.transforms import Preprocessing, load_image
 from inp_former_jax.data.worker_processes import (
+  end_with_parent,
   let_grain_read_its_flags,
   number_of_processes,
 )
@@ -302,7 +303,7 @@ def batched(
   # were examples, the number of workers would decide what is in a batch.
   dataset = examples.batch(batch_size).to_iter_dataset(grain.ReadOptions(0, 0))
   options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
-  return iter(dataset.mp_prefetch(options))
+  return iter(dataset.mp_prefetch(options, end_with_parent))
 
 
 def _evaluation_example(

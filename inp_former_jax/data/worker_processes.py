@@ -1,6 +1,8 @@
 """Decides how many processes decode images, and readies grain for them."""
 
+import multiprocessing
 import os
+import threading
 
 from absl import flags
 
@@ -12,6 +14,8 @@ _MOST = 16
 # A process takes seconds to start and 0.2 GB of memory, as much as decoding
 # about so many images takes.
 _LEAST_IMAGES = 128
+# More than this only wait for each other.
+_MOST_PER_CORE = 4
 
 
 def number_of_processes(num_workers: int, num_images: int) -> int:
@@ -25,16 +29,24 @@ def number_of_processes(num_workers: int, num_images: int) -> int:
       an epoch.
 
   Raises:
-    ValueError: If `num_workers` is below -1.
+    ValueError: If `num_workers` is below -1, or above 16 and above four for
+      each core.
   """
   if num_workers < AUTOMATIC:
     raise ValueError(
       f"`num_workers` is {num_workers}; expected a number of processes, 0 for "
       f"threads, or {AUTOMATIC} for as many as suit this machine."
     )
+  cores = usable_cores()
+  most = max(_MOST, _MOST_PER_CORE * cores)
+  if num_workers > most:
+    raise ValueError(
+      f"`num_workers` is {num_workers}; expected at most {most} processes for "
+      f"the {cores} cores here, as each takes 0.2 GB. {AUTOMATIC} starts as "
+      "many as suit this machine."
+    )
   if num_workers != AUTOMATIC:
     return num_workers
-  cores = usable_cores()
   if cores <= _FEW_CORES:
     return 0
   processes = min(cores - 1, _MOST, num_images // _LEAST_IMAGES)
@@ -57,3 +69,23 @@ def let_grain_read_its_flags() -> None:
     for name in flags.FLAGS:
       if name.startswith("grain_"):
         flags.FLAGS[name].present = True
+
+
+def end_with_parent(index: int, count: int) -> None:
+  """Makes this worker process end when its parent does, however it ends.
+
+  Args:
+    index: The number of this worker, which grain gives.
+    count: The number of workers, likewise.
+  """
+  del index, count
+  parent = multiprocessing.parent_process()
+  assert parent is not None  # Grain calls this in its workers alone.
+
+  # A signal of Linux at the parent's death would come already when the thread
+  # that started the worker ends.
+  def watch() -> None:
+    parent.join()
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
