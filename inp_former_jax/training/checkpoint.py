@@ -7,6 +7,7 @@ The frozen encoder itself is not stored.
 
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -22,6 +23,9 @@ from inp_former_jax.training.identity import (
   require_same_run,
 )
 
+# What mounts a bucket as a folder; rclone mounts most of them.
+_MOUNTS = {"gs": "gcsfuse", "s3": "mount-s3"}
+
 
 def prepare_workdir(workdir: str | os.PathLike, needed: int) -> pathlib.Path:
   """Creates the workdir and makes sure that there is room for its checkpoints.
@@ -34,9 +38,10 @@ def prepare_workdir(workdir: str | os.PathLike, needed: int) -> pathlib.Path:
     The absolute path of the workdir.
 
   Raises:
-    CheckpointError: If the workdir cannot be written, or too little space is
-      left.
+    CheckpointError: If the workdir cannot be written, is a bucket, or too
+      little space is left.
   """
+  _refuse_buckets(workdir)
   path = pathlib.Path(workdir).expanduser().absolute()
   try:
     path.mkdir(parents=True, exist_ok=True)
@@ -55,6 +60,17 @@ def prepare_workdir(workdir: str | os.PathLike, needed: int) -> pathlib.Path:
       "`keep`, or choose another workdir."
     )
   return path
+
+
+def _refuse_buckets(workdir: str | os.PathLike) -> None:
+  """Refuses addresses such as gs://bucket, which would become folders here."""
+  found = re.search(r"(?:^|/)(\w{2,}):/", str(workdir))
+  if found:
+    raise CheckpointError(
+      f"The workdir {workdir} is in a bucket, where logs and results cannot be "
+      f"written. Mount the bucket as a folder ({found[1]}: for example with "
+      f"{_MOUNTS.get(found[1], 'rclone mount')}), and name that folder."
+    )
 
 
 class Checkpointer:
@@ -264,8 +280,9 @@ def require_checkpoints(workdir: pathlib.Path) -> pathlib.Path:
     The folder of its checkpoints.
 
   Raises:
-    CheckpointError: If there is no such folder.
+    CheckpointError: If there is no such folder, or it is in a bucket.
   """
+  _refuse_buckets(workdir)
   directory = workdir / "checkpoints"
   if not directory.is_dir():
     raise _no_checkpoint(directory)

@@ -1,3 +1,5 @@
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -156,3 +158,17 @@ def test_read_only_workdir_is_refused(tmp_path, monkeypatch):
   monkeypatch.setattr(checkpoint.tempfile, "TemporaryFile", read_only)
   with pytest.raises(checkpoint.CheckpointError, match="Read-only"):
     checkpoint.prepare_workdir(tmp_path, needed=0)
+
+
+@pytest.mark.parametrize("address", ["gs://runs/a", "s3://runs/a", "abfs://x"])
+def test_buckets_are_refused_and_no_folder_is_made(
+  tmp_path, monkeypatch, address
+):
+  monkeypatch.chdir(tmp_path)
+  for use in (
+    lambda: checkpoint.prepare_workdir(address, needed=0),
+    lambda: checkpoint.require_checkpoints(pathlib.Path(address).absolute()),
+  ):
+    with pytest.raises(checkpoint.CheckpointError, match="bucket.*Mount"):
+      use()
+  assert not list(tmp_path.iterdir())
