@@ -14,11 +14,13 @@ from inp_former_jax import (
   thresholds,
   training_inputs,
 )
+from inp_former_jax.data import unreadable
 from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
 from inp_former_jax.training import checkpoint, loop
+from inp_former_jax.training.input_waits import InputWaits
 from inp_former_jax.training.progress import announce
 from inp_former_jax.training.start_up import StartUp
 from inp_former_jax.training.train_step import jit_train_step
@@ -59,7 +61,9 @@ def train_and_evaluate(
   experiment.log_shots(config, dataset, workdir)
   ways = len(AUGMENTATIONS) if config.data.shots else 1
   total_steps = experiment.num_steps(config, ways * len(dataset.train))
-  inputs = training_inputs.training_inputs(config, dataset, preprocessing, mesh)
+  inputs = training_inputs.training_inputs(
+    config, dataset, preprocessing, mesh, workdir
+  )
 
   # 2. Model, optimizer, and the two compiled functions.
   announce(f"Loading the encoder {config.model.encoder} ...")
@@ -123,7 +127,10 @@ def train_and_evaluate(
     announce(loop.describe_start(start, total_steps))
 
     # 4. The loop.
-    log = experiment.training_log(config, workdir, schedule, start, total_steps)
+    waits = InputWaits(inputs.batches)
+    log = experiment.training_log(
+      config, workdir, schedule, start, total_steps, waits
+    )
     with log:
 
       def evaluate_now(step, state):
@@ -144,7 +151,7 @@ def train_and_evaluate(
       state = loop.run(
         train_step,
         state,
-        inputs.batches,
+        waits,
         hooks,
         mesh,
         start=start,
@@ -153,6 +160,12 @@ def train_and_evaluate(
     inputs.close()
 
   # 5. The result.
+  skipped = unreadable.unreadable_images(workdir)
+  if skipped:
+    announce(
+      f"{len(skipped)} training images could not be read; they are listed in "
+      f"{workdir / unreadable.LIST}."
+    )
   answering = answering.at(total_steps, state[0])
   thresholds.calibrate_run(
     answering, dataset, config, workdir, just_trained=start < total_steps
