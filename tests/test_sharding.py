@@ -253,4 +253,4 @@ def test_two_processes_share_batches_and_sums():
       process.kill()
   for process, (out, err) in zip(processes, outputs, strict=True):
     assert process.returncode == 0, err
-    assert out.endswith("agreed\n")
+    assert "agreed\n" in out  # Gloo prints as well
