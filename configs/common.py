@@ -96,6 +96,9 @@ def get_config() -> ConfigDict:
   # a process on each core but one, at most 16 and one per 128 images.
   config.data.num_workers = -1
   config.data.num_threads = 16  # threads that decode images
+  # An unreadable training image: False stops; True takes the next readable one
+  # and lists it in unreadable_images.jsonl of the workdir. Not for test images.
+  config.data.skip_unreadable = False
 
   config.evaluation = ConfigDict()
   # Steps between evaluations; 0: only at the end.

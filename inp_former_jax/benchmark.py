@@ -11,7 +11,7 @@ step     a training step; also with the encoder's features given (cached)
 cached   the latter alone
 train    epochs on the config's data set, with each cache of --caches
 data     the input alone: images/s decoded, and from the cache of images
-metrics  the evaluation's metrics of --maps maps
+metrics  the evaluation's metrics of --maps maps in --categories
 stream   many small files, one after another, with --images
 tile     a large file in tiles, with --picture and --tile
 
@@ -226,7 +226,10 @@ def _data(config: ConfigDict) -> dict[str, Any]:
 def _metrics(config: ConfigDict) -> dict[str, Any]:
   evaluation = config.evaluation
   runs, exactness = maps.measure(
-    _integers(_MAPS), evaluation.size, max_fpr=evaluation.max_fpr
+    _integers(_MAPS),
+    evaluation.size,
+    max_fpr=evaluation.max_fpr,
+    categories=_CATEGORIES.value,
   )
   print(maps.format_table(runs, exactness))
   return {"runs": runs, "exactness": exactness}
@@ -297,6 +300,9 @@ if __name__ == "__main__":
   )
   _MAPS = flags.DEFINE_list(
     "maps", ["100", "1000", "3800", "10000"], "metrics: numbers of maps."
+  )
+  _CATEGORIES = flags.DEFINE_integer(
+    "categories", 1, "metrics: number of categories of the maps.", 1
   )
   _IMAGES = flags.DEFINE_integer(
     "images",

@@ -24,6 +24,7 @@ from inp_former_jax.field_names import SOURCE_FIELDS, naming_fields
 from inp_former_jax.inference.record_batches import Reading
 from inp_former_jax.training import identity as identity_of
 from inp_former_jax.training import model_state, optimizer
+from inp_former_jax.training.input_waits import InputWaits
 from inp_former_jax.training.model_state import ModelSettings, ModelState
 from inp_former_jax.training.progress import TrainingLog, announce
 from inp_former_jax.weights.encoders import get_encoder
@@ -279,6 +280,7 @@ def training_log(
   schedule: optax.Schedule,
   start: int,
   total_steps: int,
+  waits: InputWaits | None = None,
 ) -> TrainingLog:
   """Returns the log of a run.
 
@@ -288,6 +290,7 @@ def training_log(
     schedule: The learning rate of each step.
     start: The number of steps already taken.
     total_steps: The number of steps of the whole run.
+    waits: The batches, if their waits are to be compared between processes.
   """
   return TrainingLog(
     workdir,
@@ -297,6 +300,7 @@ def training_log(
     batch_size=config.batch_size,
     every_steps=config.log.every_steps,
     tensorboard=config.log.tensorboard,
+    compare_waits=waits.compare if waits else None,
   )
 
 

@@ -42,6 +42,7 @@ TRAINING_FIELDS = _COMMON_FIELDS | {
   "resize_width": "data.resize_width",
   "root": "data.root",
   "sampling": "data.sampling",
+  "skip_unreadable": "data.skip_unreadable",
   "sources": "data.sources",
   "tfds": "data.tfds",
   "tfds_dir": "data.tfds_dir",

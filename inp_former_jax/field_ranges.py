@@ -176,6 +176,7 @@ TRAINING = _COMMON | {
   "data.realiad_images": _PATH,
   "data.realiad_jsons": _PATH,
   "data.sampling": _one_of(*SAMPLINGS),
+  "data.skip_unreadable": _BOOLEAN,
   "data.shots": _whole(0, _MANY),
   "data.resize": _whole(1, _SIDE),
   "data.crop": _whole(1, _SIDE),

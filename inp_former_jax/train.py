@@ -15,6 +15,7 @@ from inp_former_jax import (
   thresholds,
   training_inputs,
 )
+from inp_former_jax.data import unreadable
 from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.field_names import naming_fields
@@ -29,6 +30,7 @@ from inp_former_jax.training import (
   workdirs,
 )
 from inp_former_jax.training import identity as identity_of
+from inp_former_jax.training.input_waits import InputWaits
 from inp_former_jax.training.progress import announce
 from inp_former_jax.training.start_up import StartUp
 from inp_former_jax.training.train_step import jit_train_step
@@ -82,7 +84,9 @@ def train_and_evaluate(
     {"steps": total_steps, "mesh": mesh.shape}
     | identity_of.image_lists(dataset)
   )
-  inputs = training_inputs.training_inputs(config, dataset, preprocessing, mesh)
+  inputs = training_inputs.training_inputs(
+    config, dataset, preprocessing, mesh, workdir
+  )
 
   # 2. Model, optimizer, and the two compiled functions.
   announce(f"Loading the encoder {config.model.encoder} ...")
@@ -151,7 +155,10 @@ def train_and_evaluate(
     announce(loop.describe_start(start, total_steps))
 
     # 4. The loop.
-    log = experiment.training_log(config, workdir, schedule, start, total_steps)
+    waits = InputWaits(inputs.batches)
+    log = experiment.training_log(
+      config, workdir, schedule, start, total_steps, waits
+    )
     with log:
 
       def evaluate_now(step, state):
@@ -175,7 +182,7 @@ def train_and_evaluate(
       state = loop.run(
         train_step,
         state,
-        inputs.batches,
+        waits,
         hooks,
         mesh,
         start=start,
@@ -186,6 +193,7 @@ def train_and_evaluate(
   preemption.finish()
 
   # 5. The result.
+  _tell_skipped_images(workdir)
   answering = answering.at(total_steps, state[0])
   thresholds.calibrate_run(
     answering, dataset, config, workdir, just_trained=start < total_steps
@@ -198,6 +206,15 @@ def train_and_evaluate(
   if best:
     best.note(total_steps, result.mean)
   return result
+
+
+def _tell_skipped_images(workdir: pathlib.Path) -> None:
+  skipped = unreadable.unreadable_images(workdir)
+  if skipped:
+    announce(
+      f"{len(skipped)} training images could not be read; they are listed in "
+      f"{workdir / unreadable.LIST}."
+    )
 
 
 def _require_same_start(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inp_former_jax.data import loader
+from inp_former_jax.data import loader, unreadable
 from inp_former_jax.data.cache_key import cache_folder
 from inp_former_jax.data.image_cache import cached_images
 from inp_former_jax.data.ordered_batches import ordered_batches
@@ -123,6 +124,7 @@ def training_inputs(
   dataset: Dataset,
   preprocessing: Preprocessing,
   mesh: Mesh,
+  workdir: pathlib.Path,
 ) -> TrainingInputs:
   """Returns the inputs of a run, by `config.cache`.
 
@@ -131,11 +133,13 @@ def training_inputs(
     dataset: The data set of the run.
     preprocessing: The sizes to resize and crop to.
     mesh: The devices that train.
+    workdir: The folder of the run, which gets the list of unreadable images.
 
   Raises:
     CacheError: If the cache cannot be written, or has no room.
     DataError: If there are fewer images than in a batch.
-    ValueError: If `config.cache` is unknown.
+    ValueError: If `config.cache` is unknown, or keeps features while
+      unreadable images are to be skipped.
   """
   if config.cache not in CACHES:
     raise ValueError(
@@ -148,6 +152,11 @@ def training_inputs(
   }
   common = processes | {"batch_size": config.batch_size, "seed": config.seed}
   if config.cache == FEATURES:
+    if config.data.skip_unreadable:
+      raise ValueError(
+        "`skip_unreadable`=True cannot be used with `cache`=features, whose "
+        "file would keep other images' features. Set `cache`=images or off."
+      )
     items, groups = epoch(dataset.train, augmented, sampling)
     compute = functools.partial(
       _compute_features, config, dataset, items, preprocessing, mesh, processes
@@ -159,11 +168,13 @@ def training_inputs(
       num_threads=config.data.num_threads,
       **common,
     )
-  load = None
+  load = functools.partial(load_image, preprocessing=preprocessing)
   if config.cache == IMAGES:
     folder = cache_folder(config.cache_dir)
     load = cached_images(dataset.train, preprocessing, folder, dataset.name)
     announce(f"Decoded images are kept in {load.rows.path}.")
+  if config.data.skip_unreadable:
+    load = unreadable.skipping_unreadable(dataset.train, load, workdir)
   batches = loader.training_batches(
     dataset.train,
     preprocessing,

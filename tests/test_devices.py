@@ -163,6 +163,8 @@ def test_two_processes_give_the_losses_of_one(
     _, error = process.communicate(timeout=600)
     assert process.returncode == 0, error
   assert_same(tmp_path, one_device, spread)
+  for line in (tmp_path / "log.jsonl").read_text().splitlines():
+    assert 0 <= json.loads(line)["input_wait_max"] <= 1
 
 
 def test_run_of_eight_devices_resumes_on_one(config, tmp_path):

@@ -174,9 +174,10 @@ def test_features_of_a_mixture_come_in_the_order_of_its_images(
   )
   config.data.sampling, config.data.shots = sampling, shots
   preprocessing = transforms.Preprocessing((32, 32), (28, 28))
+  mesh = sharding.make_mesh()
   runs = {
     cache: training_inputs.training_inputs(
-      cut(config, tmp_path, cache), mixed, preprocessing, sharding.make_mesh()
+      cut(config, tmp_path, cache), mixed, preprocessing, mesh, tmp_path
     )
     for cache in ("off", "features")
   }

@@ -134,7 +134,11 @@ def _measure(
     config = config.copy_and_resolve_references()
     config.cache, config.cache_dir = cache, folder
     inputs = training_inputs.training_inputs(
-      config, dataset, experiment.preprocessing(config), mesh
+      config,
+      dataset,
+      experiment.preprocessing(config),
+      mesh,
+      pathlib.Path(folder),
     )
     try:
       return _train(config, inputs, dataset, model, mesh, num_epochs)

@@ -100,7 +100,11 @@ class Source:
 
 
 def measure(
-  counts: Sequence[int], size: int, *, max_fpr: float = metrics.MAX_FPR
+  counts: Sequence[int],
+  size: int,
+  *,
+  max_fpr: float = metrics.MAX_FPR,
+  categories: int = 1,
 ) -> tuple[list[MapsRun], Exactness]:
   """Measures the metrics of several numbers of maps, the fewest first.
 
@@ -108,6 +112,8 @@ def measure(
     counts: Numbers of maps.
     size: Side of a map in pixels.
     max_fpr: False positive rate at which AUPRO is cut.
+    categories: Number of categories that the maps are divided into, whose
+      metrics are averaged.
 
   Returns:
     What each number took, and a comparison with the exact functions.
@@ -123,9 +129,23 @@ def measure(
   runs = []
   for count in sorted(counts):
     with memory.Watch() as watch:
-      values, seconds = _run(source, count, max_fpr)
+      values, seconds = _run_categories(source, count, max_fpr, categories)
     runs.append(MapsRun(count, size, seconds, watch.highest - before, values))
   return runs, _compare(source, min(max(counts), _SUBSET), max_fpr)
+
+
+def _run_categories(
+  source: Source, count: int, max_fpr: float, categories: int
+) -> tuple[dict[str, float], float]:
+  """Computes the metrics of one category after the other, and their means."""
+  parts = [
+    count * (i + 1) // categories - count * i // categories
+    for i in range(categories)
+  ]
+  found = [_run(source, part, max_fpr) for part in parts if part]
+  names = found[0][0]
+  means = {n: float(np.mean([v[n] for v, _ in found])) for n in names}
+  return means, sum(seconds for _, seconds in found)
 
 
 def _run(

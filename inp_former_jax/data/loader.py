@@ -27,7 +27,7 @@ from inp_former_jax.data.transforms import Preprocessing, load_image
 from inp_former_jax.data.worker_processes import (
   let_grain_read_its_flags,
   number_of_processes,
-  outlive_signals,
+  ready_worker,
 )
 
 
@@ -303,7 +303,7 @@ def batched(
   # were examples, the number of workers would decide what is in a batch.
   dataset = examples.batch(batch_size).to_iter_dataset(grain.ReadOptions(0, 0))
   options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
-  return iter(dataset.mp_prefetch(options, worker_init_fn=outlive_signals))
+  return iter(dataset.mp_prefetch(options, worker_init_fn=ready_worker))
 
 
 def _evaluation_example(

@@ -1,5 +1,6 @@
 """Decides how many processes decode images, and readies grain for them."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -15,6 +16,8 @@ _MOST = 16
 # about so many images takes.
 _LEAST_IMAGES = 128
 _TIME_TO_SAVE = 30.0  # seconds
+# More than this only wait for each other.
+_MOST_PER_CORE = 4
 
 
 def number_of_processes(num_workers: int, num_images: int) -> int:
@@ -28,16 +31,24 @@ def number_of_processes(num_workers: int, num_images: int) -> int:
       an epoch.
 
   Raises:
-    ValueError: If `num_workers` is below -1.
+    ValueError: If `num_workers` is below -1, or above 16 and above four for
+      each core.
   """
   if num_workers < AUTOMATIC:
     raise ValueError(
       f"`num_workers` is {num_workers}; expected a number of processes, 0 for "
       f"threads, or {AUTOMATIC} for as many as suit this machine."
     )
+  cores = usable_cores()
+  most = max(_MOST, _MOST_PER_CORE * cores)
+  if num_workers > most:
+    raise ValueError(
+      f"`num_workers` is {num_workers}; expected at most {most} processes for "
+      f"the {cores} cores here, as each takes 0.2 GB. {AUTOMATIC} starts as "
+      "many as suit this machine."
+    )
   if num_workers != AUTOMATIC:
     return num_workers
-  cores = usable_cores()
   if cores <= _FEW_CORES:
     return 0
   processes = min(cores - 1, _MOST, num_images // _LEAST_IMAGES)
@@ -51,16 +62,24 @@ def usable_cores() -> int:
   return os.cpu_count() or 1
 
 
-def outlive_signals(index: int, count: int) -> None:
-  """Keeps this worker at work while its run, which got a signal too, saves.
-
-  Ctrl-C and launchers signal all processes of a group, but the step under way
-  needs the workers. They end with the main process; after SIGTERM by themselves
-  if that takes too long.
+def ready_worker(index: int, count: int) -> None:
+  """Makes this worker process end when its parent does, and not before.
 
   Args:
     index: The number of this worker, as grain passes it.
-    count: The number of workers.
+    count: The number of workers, likewise.
+  """
+  del index, count
+  _outlive_signals()
+  _end_with_parent()
+
+
+def _outlive_signals() -> None:
+  """Keeps this worker at work while its run, which got a signal too, saves.
+
+  Ctrl-C and launchers signal all processes of a group, but the step under way
+  needs the workers. After SIGTERM they end by themselves if that takes too
+  long.
   """
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGTERM, _leave_later)
@@ -81,3 +100,17 @@ def let_grain_read_its_flags() -> None:
     for name in flags.FLAGS:
       if name.startswith("grain_"):
         flags.FLAGS[name].present = True
+
+
+def _end_with_parent() -> None:
+  """Makes this worker process end when its parent does, however that ends."""
+  parent = multiprocessing.parent_process()
+  assert parent is not None  # Grain calls this in its workers alone.
+
+  # A signal of Linux at the parent's death would come already when the thread
+  # that started the worker ends.
+  def watch() -> None:
+    parent.join()
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()

@@ -206,8 +206,8 @@ class PixelHistograms:
   def to_array(self) -> np.ndarray:
     """Returns the histograms as one array, which can be summed over hosts.
 
-    JAX without x64 truncates int64 to 32 bits, so that hosts must send bytes;
-    see `sharding.gather_processes`.
+    See `sharding.sum_over_processes`, for JAX without x64 truncates int64 to
+    32 bits.
 
     Returns:
       The three histograms, (3, num_bins) int64.

@@ -19,6 +19,7 @@ FREE_FIELDS = (
   "data.num_workers",
   "data.layout",
   "data.root",
+  "data.skip_unreadable",  # a run that an image stopped can then go on
   "data.sources",
   "data.tfds",
   "data.tfds_dir",

@@ -4,7 +4,7 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import SupportsFloat, cast
 
 import jax
@@ -59,6 +59,7 @@ class TrainingLog:
     batch_size: int,
     every_steps: int,
     tensorboard: bool,
+    compare_waits: Callable[[float, float], Mapping[str, float]] | None = None,
   ):
     """Opens the logs of a run.
 
@@ -71,7 +72,10 @@ class TrainingLog:
       batch_size: Number of images per step, to compute images per second.
       every_steps: Number of steps between two lines of the log.
       tensorboard: Whether TensorBoard events are written as well.
+      compare_waits: Function that compares the processes' waits for input at
+        every line, `InputWaits.compare`.
     """
+    self._compare_waits = compare_waits
     self.path = workdir / "log.jsonl"
     self._batch_size = batch_size
     self._every = max(1, every_steps)
@@ -143,6 +147,7 @@ class TrainingLog:
     line["learning_rate"] = float(learning_rate)
     rate = len(pending) * self._batch_size / max(now - self._time, 1e-9)
     line["images_per_second"] = round(rate, 2)
+    seconds = now - self._time
     self._pending, self._time = [], now
     for name in ("loss", "gradient_norm"):
       if not np.isfinite(line.get(name, 0.0)):
@@ -151,6 +156,8 @@ class TrainingLog:
           f"{self._last_step}. Start again in another workdir, with a lower "
           "`peak_learning_rate` or in float32, `dtype`=float32."
         )
+    if self._compare_waits:
+      line |= self._compare_waits(seconds, rate)
     self._write(line)
 
   def _write(self, line: Mapping[str, float]) -> None:
@@ -216,6 +223,11 @@ def _status(line: Mapping[str, float]) -> str:
     )
   parts.append(f"lr {line['learning_rate']:.1e}")
   parts.append(f"{line['images_per_second']:.1f} img/s")
+  if "input_wait_max" in line:
+    parts.append(
+      f"({line['images_per_second_per_process']:.1f} per process, input wait "
+      f"{line['input_wait_max']:.0%})"
+    )
   return " ".join(parts)
 
 

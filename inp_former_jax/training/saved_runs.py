@@ -12,6 +12,7 @@ from inp_former_jax.training.identity import (
   require_inp_former,
   require_same_parameters,
 )
+from inp_former_jax.training.workdirs import refuse_buckets
 
 NEWEST, BEST = "newest", "best"
 USES = (NEWEST, BEST)
@@ -40,8 +41,9 @@ def require_checkpoints(workdir: pathlib.Path) -> pathlib.Path:
     The folder of its checkpoints.
 
   Raises:
-    CheckpointError: If there is no such folder.
+    CheckpointError: If there is no such folder, or it is in a bucket.
   """
+  refuse_buckets(workdir)
   directory = workdir / "checkpoints"
   if not directory.is_dir():
     raise no_checkpoint(directory)

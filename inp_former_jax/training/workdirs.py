@@ -2,10 +2,14 @@
 
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 
 from inp_former_jax.training.identity import CheckpointError
+
+# What mounts a bucket as a folder; rclone mounts most of them.
+_MOUNTS = {"gs": "gcsfuse", "s3": "mount-s3"}
 
 
 def absolute_workdir(workdir: str | os.PathLike) -> pathlib.Path:
@@ -15,8 +19,10 @@ def absolute_workdir(workdir: str | os.PathLike) -> pathlib.Path:
     workdir: Folder of a run, which need not exist.
 
   Raises:
+    CheckpointError: If it is the address of a bucket.
     ValueError: If it is empty, which would stand for the current folder.
   """
+  refuse_buckets(workdir)
   if not os.fspath(workdir).strip():
     raise ValueError(
       "`workdir` is empty; expected a folder for the results. Name '.' for the "
@@ -65,3 +71,21 @@ def prepare_workdir(workdir: str | os.PathLike, needed: int) -> pathlib.Path:
       "`keep`, or choose another workdir."
     )
   return path
+
+
+def refuse_buckets(workdir: str | os.PathLike) -> None:
+  """Refuses addresses such as gs://bucket, which would become folders here.
+
+  Args:
+    workdir: Folder of a run, also if `pathlib` has made a path of an address.
+
+  Raises:
+    CheckpointError: If it is such an address.
+  """
+  found = re.search(r"(?:^|/)(\w{2,}):/", str(workdir))
+  if found:
+    raise CheckpointError(
+      f"The workdir {workdir} is in a bucket, where logs and results cannot be "
+      f"written. Mount the bucket as a folder ({found[1]}: for example with "
+      f"{_MOUNTS.get(found[1], 'rclone mount')}), and name that folder."
+    )

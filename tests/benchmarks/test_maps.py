@@ -34,6 +34,14 @@ def test_maps_differ_and_the_same_ones_come_again():
   assert first.min() >= 0 and first.max() <= 2
 
 
+def test_maps_of_several_categories():
+  (whole,), _ = maps.measure([90], size=32)
+  (divided,), _ = maps.measure([90], size=32, categories=3)
+  assert divided.maps == 90
+  for name, value in whole.metrics.items():
+    assert divided.metrics[name] == pytest.approx(value, abs=0.05)
+
+
 def test_an_impossible_number_is_refused():
   with pytest.raises(ValueError, match="--maps is .*0"):
     maps.measure([5, 0], size=32)

@@ -113,6 +113,27 @@ def test_global_batches_do_not_depend_on_the_processes(records, process_count):
     assert sorted(sum(shares, [])) == sorted(batch)
 
 
+@pytest.mark.parametrize("make", ["training", "evaluation"])
+def test_every_process_reads_its_part_only(records, monkeypatch, make):
+  read = []
+  monkeypatch.setattr(
+    loader,
+    "load_image",
+    lambda file, preprocessing: (
+      read.append(file) or np.zeros((14, 28, 3), np.uint8)
+    ),
+  )
+  parts = []
+  for index in range(4):
+    options = {"process_index": index, "process_count": 4, "num_threads": 0}
+    batches = globals()[make](records, **options)
+    list(itertools.islice(batches, 5))  # an epoch, without what it drops
+    parts.append(set(read))
+    assert len(read) == 5
+    read.clear()
+  assert len(set().union(*parts)) == 20
+
+
 @pytest.mark.parametrize("taken", [0, 3, 5, 7])
 def test_resumes_with_the_very_next_batch(records, taken):
   batches = training(records)

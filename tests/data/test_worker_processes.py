@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -14,6 +16,7 @@ from inp_former_jax.data import loader, worker_processes
 from inp_former_jax.data.records import Record
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.data.worker_processes import AUTOMATIC, number_of_processes
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,56 @@ def test_the_user_s_number_counts(monkeypatch):
   assert [number_of_processes(n, 10**6) for n in (0, 1, 3)] == [0, 1, 3]
   with pytest.raises(ValueError, match="`num_workers` is -2; expected"):
     number_of_processes(-2, 10)
+
+
+@pytest.mark.parametrize(("cores", "most"), [(2, 16), (64, 256)])
+def test_too_many_processes_are_refused(monkeypatch, cores, most):
+  monkeypatch.setattr(worker_processes, "usable_cores", lambda: cores)
+  assert number_of_processes(most, 10) == most
+  with pytest.raises(ValueError, match=f"`num_workers` is .*at most {most} "):
+    number_of_processes(most + 1, 10)
+
+
+_PARENT = """
+import pathlib, sys
+from inp_former_jax.data import loader
+from inp_former_jax.data.records import Record
+from inp_former_jax.data.transforms import Preprocessing
+
+if __name__ == "__main__":
+  files = sorted(pathlib.Path(sys.argv[1]).glob("*.png"))
+  batches = loader.training_batches(
+    [Record(file, "a", 0, "good") for file in files],
+    Preprocessing((32, 32), (28, 28)),
+    batch_size=4,
+    seed=3,
+    num_workers=2,
+  )
+  next(batches)
+  print("ready", flush=True)
+  sys.stdin.read()
+"""
+
+
+def test_workers_end_with_a_killed_parent(records, tmp_path):
+  script = tmp_path / "parent.py"
+  script.write_text(_PARENT)
+  parent = subprocess.Popen(
+    [sys.executable, str(script), str(tmp_path)],
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+  )
+  try:
+    assert parent.stdout.readline() == b"ready\n"
+    children = psutil.Process(parent.pid).children(recursive=True)
+    workers = [c for c in children if "spawn_main" in " ".join(c.cmdline())]
+    assert len(workers) == 2
+  finally:
+    parent.kill()
+    parent.communicate()
+  _, alive = psutil.wait_procs(workers, timeout=20)
+  assert not alive
 
 
 def test_the_config_leaves_the_choice_to_the_machine():

@@ -1,9 +1,11 @@
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inp_former_jax.training import checkpoint, workdirs
+from inp_former_jax.training import checkpoint, saved_runs, workdirs
 
 IDENTITY = {
   "batch_size": 4,
@@ -184,3 +186,17 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path, name):
   file.write_text("")
   with pytest.raises(checkpoint.CheckpointError, match=f"{file} is a file"):
     workdirs.prepare_workdir(tmp_path / "run", needed=0)
+
+
+@pytest.mark.parametrize("address", ["gs://runs/a", "s3://runs/a", "abfs://x"])
+def test_buckets_are_refused_and_no_folder_is_made(
+  tmp_path, monkeypatch, address
+):
+  monkeypatch.chdir(tmp_path)
+  for use in (
+    lambda: workdirs.prepare_workdir(address, needed=0),
+    lambda: saved_runs.require_checkpoints(pathlib.Path(address).absolute()),
+  ):
+    with pytest.raises(checkpoint.CheckpointError, match="bucket.*Mount"):
+      use()
+  assert not list(tmp_path.iterdir())
