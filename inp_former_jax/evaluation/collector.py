@@ -123,7 +123,8 @@ class Collector:
         three histograms.
       max_fpr: False positive rate at which AUPRO is cut.
     """
-    self._records, self._kept = records, kept
+    self._records = records
+    self._kept = {index: place for place, index in enumerate(kept)}
     self._exact, self._max_fpr = exact, max_fpr
     self._scores = np.zeros(len(records), np.float32)
     self._maps = np.zeros((len(kept), map_size, map_size), np.float32)
@@ -152,7 +153,7 @@ class Collector:
       self._scores[index] = scores[row]
       self._worst.add(index, float(scores[row]), maps[row])
       if index in self._kept:
-        self._maps[self._kept.index(index)] = maps[row]
+        self._maps[self._kept[index]] = maps[row]
       if batch["has_mask"][row]:
         category = self._records[index].category
         by_category.setdefault(category, []).append(row)
