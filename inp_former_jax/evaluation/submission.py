@@ -6,7 +6,7 @@ metrics from the maps, which are TIFF files with the names of the images.
 
 import csv
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 from inp_former_jax import sharding
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data.records import Record
+from inp_former_jax.inference.predict_step import Prediction
 from inp_former_jax.inference.record_batches import Reading, predict_records
 from inp_former_jax.inference.trained import TrainedModel
 
@@ -38,7 +39,7 @@ def write_predictions(
     model: The model that predicts them.
     records: The images, `Dataset.unlabelled`.
     reading: Settings for reading the records.
-    workdir: Folder that gets `predictions/`; all processes must share it.
+    workdir: Folder that gets `predictions/`, which the first process writes.
 
   Raises:
     DataError: If a file cannot be read; the error names the file.
@@ -47,19 +48,40 @@ def write_predictions(
     return
   scores = np.zeros(len(records), np.float32)
   for batch, prediction in predict_records(model, records, reading):
-    maps = sharding.to_local(prediction.anomaly_map)
-    found = sharding.to_local(prediction.image_score)
-    for row in np.flatnonzero(batch["valid"]):
-      index = int(batch["index"][row])
-      scores[index] = found[row]
-      with replacing(_map_path(workdir, records[index])) as path:
-        Image.fromarray(maps[row].astype(np.float32)).save(path)
-  scores = sharding.sum_over_processes(scores)
+    for index, score, anomaly_map in _gathered(batch["index"], prediction):
+      scores[index] = score
+      if jax.process_index() == 0:
+        with replacing(_map_path(workdir, records[index])) as path:
+          Image.fromarray(anomaly_map).save(path)
   if jax.process_index() != 0:
     return
   with replacing(workdir / FOLDER / "scores.csv") as path:
     _write_scores(path, records, scores)
   print(f"{len(records)} unlabelled images: {workdir / FOLDER}")
+
+
+def _gathered(
+  indices: np.ndarray, prediction: Prediction
+) -> Iterator[tuple[int, float, np.ndarray]]:
+  """Yields record, score and map of every image of a batch, on all processes.
+
+  Maps come a row at a time, so that a process holds one of every other process,
+  however large the batch is.
+
+  Args:
+    indices: The records of this process's rows, (n,), -1 for filling.
+    prediction: The prediction of the global batch.
+  """
+  maps = sharding.to_local(prediction.anomaly_map).astype(np.float32)
+  scores = sharding.to_local(prediction.image_score)
+  # (processes, n)
+  all_indices = sharding.gather_processes(indices)
+  all_scores = sharding.gather_processes(scores)
+  for row, own in enumerate(maps):
+    for process, anomaly_map in enumerate(sharding.gather_processes(own)):
+      index = int(all_indices[process, row])
+      if index >= 0:
+        yield index, float(all_scores[process, row]), anomaly_map
 
 
 def _map_path(workdir: pathlib.Path, record: Record) -> pathlib.Path:
