@@ -2,6 +2,7 @@
 
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -88,6 +89,12 @@ def test_processes_give_the_metrics_of_one_bit_for_bit(monkeypatch, count):
       assert list(theirs) == list(ours)
       for index in ours:
         np.testing.assert_array_equal(theirs[index], ours[index])
+
+
+def test_sorting_all_pixels_takes_one_process(monkeypatch):
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  with pytest.raises(ValueError, match="`exact` is True; .* 2 processes"):
+    Collector(RECORDS, KEPT, map_size=SIZE, exact=True, max_fpr=0.3)
 
 
 @pytest.mark.parametrize("count", [1, 3, 16])
