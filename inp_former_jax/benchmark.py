@@ -11,7 +11,7 @@ step     a training step; also with the encoder's features given (cached)
 cached   the latter alone
 train    epochs on the config's data set, with each cache of --caches
 data     the input alone: images/s decoded, and from the cache of images
-metrics  the evaluation's metrics of --maps maps in --categories
+metrics  the evaluation's metrics of --maps maps of --categories categories
 stream   many small files, one after another, with --images
 tile     a large file in tiles, with --picture and --tile
 
@@ -228,8 +228,8 @@ def _metrics(config: ConfigDict) -> dict[str, Any]:
   runs, exactness = maps.measure(
     _integers(_MAPS),
     evaluation.size,
-    max_fpr=evaluation.max_fpr,
     categories=_CATEGORIES.value,
+    max_fpr=evaluation.max_fpr,
   )
   print(maps.format_table(runs, exactness))
   return {"runs": runs, "exactness": exactness}
@@ -302,7 +302,7 @@ if __name__ == "__main__":
     "maps", ["100", "1000", "3800", "10000"], "metrics: numbers of maps."
   )
   _CATEGORIES = flags.DEFINE_integer(
-    "categories", 1, "metrics: number of categories of the maps.", 1
+    "categories", 1, "metrics: number of categories that the maps are of.", 1
   )
   _IMAGES = flags.DEFINE_integer(
     "images",

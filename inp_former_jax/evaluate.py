@@ -13,12 +13,11 @@ from inp_former_jax import experiment, field_ranges, sharding
 from inp_former_jax.data import transforms
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.records import Dataset, Record
-from inp_former_jax.evaluation import metrics
+from inp_former_jax.evaluation.category_results import category_results
 from inp_former_jax.evaluation.collector import Collector
 from inp_former_jax.evaluation.drawing import grid
 from inp_former_jax.evaluation.report import write_report
 from inp_former_jax.evaluation.results import (
-  CategoryResult,
   Evaluation,
   mean_metrics,
   source_means,
@@ -84,10 +83,9 @@ def evaluate(
   for batch, prediction in predict_records(model, records, reading):
     collector.add(batch, prediction)
   found = collector.finish()
-  categories = {
-    category: _category_result(category, records, found.scores, pixels.metrics)
-    for category, pixels in found.pixels.items()
-  }
+  categories = category_results(
+    records, found.scores, {c: p.metrics for c, p in found.pixels.items()}
+  )
   return Evaluation(
     step=model.step,
     categories=categories,
@@ -154,42 +152,6 @@ def _inps(model: TrainedModel, records: Sequence[Record]) -> dict[int, InpMaps]:
     index: InpMaps(maps.attention[row : row + 1], maps.distance[row : row + 1])
     for row, index in enumerate(chosen)
   }
-
-
-def _category_result(
-  category: str,
-  records: Sequence[Record],
-  scores: np.ndarray,
-  pixel_metrics: dict[str, float],
-) -> CategoryResult:
-  indices = [i for i, r in enumerate(records) if r.category == category]
-  labels = np.array([records[i].label for i in indices])
-  result = metrics.image_metrics(labels, scores[indices]) | pixel_metrics
-  samples = [records[i].sample for i in indices]
-  if all(samples):
-    result |= _sample_metrics(samples, labels, scores[indices])
-  without_mask = sum(
-    records[i].label == 1 and not records[i].masks for i in indices
-  )
-  return CategoryResult(
-    metrics=result,
-    normal=int((labels == 0).sum()),
-    defective=int(labels.sum()),
-    without_mask=without_mask,
-  )
-
-
-def _sample_metrics(
-  samples: Sequence[str], labels: np.ndarray, scores: np.ndarray
-) -> dict[str, float]:
-  """Computes metrics of objects, each scored by its highest-scoring view."""
-  _, sample = np.unique(samples, return_inverse=True)
-  sample_labels = np.zeros(sample.max() + 1, labels.dtype)
-  sample_scores = np.full(len(sample_labels), -np.inf, scores.dtype)
-  np.maximum.at(sample_labels, sample, labels)
-  np.maximum.at(sample_scores, sample, scores)
-  found = metrics.image_metrics(sample_labels, sample_scores)
-  return {name.replace("image", "sample"): v for name, v in found.items()}
 
 
 def check_settings(config: ConfigDict) -> None:

@@ -13,6 +13,7 @@ import pytest
 from inp_former_jax import experiment, sharding
 from inp_former_jax.data import loader
 from inp_former_jax.data.demo import parts
+from inp_former_jax.evaluate import evaluate_checkpoint
 from inp_former_jax.training.train_step import make_train_step
 from tests.conftest import ROOT, main_command, run_main, tiny_config
 
@@ -159,12 +160,28 @@ def test_two_processes_give_the_losses_of_one(
     )
     for index in range(2)
   ]
+  outputs = []
   for process in processes:
-    _, error = process.communicate(timeout=600)
+    output, error = process.communicate(timeout=600)
     assert process.returncode == 0, error
+    outputs.append(output)
+  assert ["report.html" in output for output in outputs] == [True, False]
   assert_same(tmp_path, one_device, spread)
   for line in (tmp_path / "log.jsonl").read_text().splitlines():
     assert 0 <= json.loads(line)["input_wait_max"] <= 1
+  if cache == "off":
+    assert_one_process_finds_the_same(config, tmp_path)
+
+
+def assert_one_process_finds_the_same(config, workdir) -> None:
+  """Evaluates the model of two processes in this one."""
+  two = read_metrics(workdir)
+  (workdir / "metrics.json").unlink()
+  evaluate_checkpoint(config, workdir)
+  assert set(two) == set(read_metrics(workdir)) and len(two) == 7
+  for name, value in read_metrics(workdir).items():
+    # Sums over a batch of another size are rounded differently.
+    assert two[name] == pytest.approx(value, abs=1e-4), name
 
 
 def test_run_of_eight_devices_resumes_on_one(config, tmp_path):

@@ -7,16 +7,23 @@ exact functions, which sort all pixels, and to this package's exact AUPRO.
 """
 
 import dataclasses
+import pathlib
 import time
 from collections.abc import Iterator, Sequence
 
+import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
 import sklearn.metrics
 
 from inp_former_jax.benchmarks import growth, memory
+from inp_former_jax.data.records import Record
 from inp_former_jax.evaluation import metrics
-from inp_former_jax.evaluation.collector import PixelScores
+from inp_former_jax.evaluation.category_results import category_results
+from inp_former_jax.evaluation.collector import Collector
+from inp_former_jax.evaluation.drawing import grid
+from inp_former_jax.evaluation.results import mean_metrics
+from inp_former_jax.inference.predict_step import Prediction
 
 _POOL = 40  # maps that all others are shifted and scaled copies of
 _BATCH = 16
@@ -30,16 +37,21 @@ class MapsRun:
 
   Attributes:
     maps: Number of maps.
+    categories: Number of categories that they are of.
     size: Side of a map in pixels.
     seconds: Seconds to count the maps and to compute all metrics.
     extra_bytes: The highest memory meanwhile, above that before the first run.
-    metrics: The metrics by name, as fractions in [0, 1].
+    whole_bytes: The highest memory of the whole process until then.
+    metrics: The means of the metrics over the categories, by name, as fractions
+      in [0, 1].
   """
 
   maps: int
+  categories: int
   size: int
   seconds: float
   extra_bytes: int
+  whole_bytes: int
   metrics: dict[str, float]
 
 
@@ -63,7 +75,11 @@ class Exactness:
 
 
 class Source:
-  """Maps and masks, made from a few that are kept."""
+  """Maps and masks, made from a few that are kept.
+
+  Attributes:
+    size: Side of a map in pixels.
+  """
 
   def __init__(self, size: int):
     """Makes the maps that are kept.
@@ -71,6 +87,7 @@ class Source:
     Args:
       size: Side of a map in pixels.
     """
+    self.size = size
     random = np.random.default_rng(0)
     shape = (_POOL, size, size)
     rows, columns = np.mgrid[:size, :size] / size
@@ -85,6 +102,24 @@ class Source:
         radius = random.uniform(0.03, 0.12)
         self._masks[i] = np.hypot(rows - y, columns - x) < radius
     self._maps += 0.05 * self._masks
+
+  def records(self, count: int, categories: int) -> list[Record]:
+    """Makes the records of so many maps, one category after the other.
+
+    Args:
+      count: Number of maps.
+      categories: Number of categories, at most `count`.
+    """
+    defective = self._masks.any(axis=(1, 2)).astype(int).tolist()
+    return [
+      Record(
+        pathlib.Path(f"{i}.png"),
+        f"category {i * categories // count}",
+        defective[i % _POOL],
+        "disc" if defective[i % _POOL] else "good",
+      )
+      for i in range(count)
+    ]
 
   def batches(self, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields so many maps and masks, (n, size, size) each, in batches.
@@ -103,71 +138,88 @@ def measure(
   counts: Sequence[int],
   size: int,
   *,
-  max_fpr: float = metrics.MAX_FPR,
   categories: int = 1,
+  max_fpr: float = metrics.MAX_FPR,
 ) -> tuple[list[MapsRun], Exactness]:
   """Measures the metrics of several numbers of maps, the fewest first.
 
   Args:
     counts: Numbers of maps.
     size: Side of a map in pixels.
+    categories: Number of categories that the maps are shared out among.
     max_fpr: False positive rate at which AUPRO is cut.
-    categories: Number of categories that the maps are divided into, whose
-      metrics are averaged.
 
   Returns:
     What each number took, and a comparison with the exact functions.
 
   Raises:
-    ValueError: If a number of maps is below 1.
+    ValueError: If a number of maps is below 1 or that of the categories.
   """
   if not counts or min(counts) < 1:
     raise ValueError(f"--maps is {list(counts)}; expected numbers above 0.")
+  if not 1 <= categories <= min(counts):
+    raise ValueError(
+      f"--categories is {categories}; expected a number from 1 to "
+      f"{min(counts)}, the number of maps."
+    )
   source = Source(size)
   before = memory.resident()
-  _run(source, _BATCH, max_fpr)  # what is slow only once
+  _run(source, _BATCH, 1, max_fpr)  # what is slow only once
   runs = []
   for count in sorted(counts):
     with memory.Watch() as watch:
-      values, seconds = _run_categories(source, count, max_fpr, categories)
-    runs.append(MapsRun(count, size, seconds, watch.highest - before, values))
+      values, seconds = _run(source, count, categories, max_fpr)
+    runs.append(
+      MapsRun(
+        maps=count,
+        categories=categories,
+        size=size,
+        seconds=seconds,
+        extra_bytes=watch.highest - before,
+        whole_bytes=memory.highest_resident(),
+        metrics=values,
+      )
+    )
   return runs, _compare(source, min(max(counts), _SUBSET), max_fpr)
 
 
-def _run_categories(
-  source: Source, count: int, max_fpr: float, categories: int
-) -> tuple[dict[str, float], float]:
-  """Computes the metrics of one category after the other, and their means."""
-  parts = [
-    count * (i + 1) // categories - count * i // categories
-    for i in range(categories)
-  ]
-  found = [_run(source, part, max_fpr) for part in parts if part]
-  names = found[0][0]
-  means = {n: float(np.mean([v[n] for v, _ in found])) for n in names}
-  return means, sum(seconds for _, seconds in found)
-
-
 def _run(
-  source: Source, count: int, max_fpr: float
+  source: Source, count: int, categories: int, max_fpr: float
 ) -> tuple[dict[str, float], float]:
   """Computes the metrics as an evaluation does; also returns the seconds."""
-  pixels = PixelScores(exact=False, max_fpr=max_fpr)
-  labels, scores, seconds = [], [], 0.0
+  records = source.records(count, categories)
+  start = time.perf_counter()
+  collector = Collector(
+    records,
+    grid.colour_scale_records(records),
+    map_size=source.size,
+    exact=False,
+    max_fpr=max_fpr,
+  )
+  seconds, first = time.perf_counter() - start, 0
   for maps, masks in source.batches(count):
-    labels.append(masks.any(axis=(1, 2)))
-    scores.append(maps.max(axis=(1, 2)))
+    batch = {
+      "index": np.arange(first, first + len(maps)),
+      "valid": np.ones(len(maps), bool),
+      "has_mask": np.ones(len(maps), bool),
+      "mask": masks,
+    }
+    first += len(maps)
+    scores = jnp.asarray(maps.max(axis=(1, 2)))
+    prediction = Prediction(jnp.asarray(maps), scores)
     start = time.perf_counter()
-    pixels.add(maps, masks)
+    collector.add(batch, prediction)
     seconds += time.perf_counter() - start
   start = time.perf_counter()
-  values = metrics.image_metrics(np.concatenate(labels), np.concatenate(scores))
-  values |= pixels.finish().metrics
+  found = collector.finish()
+  pixels = {name: result.metrics for name, result in found.pixels.items()}
+  results = category_results(records, found.scores, pixels)
+  values = mean_metrics(results.values())
   return values, seconds + time.perf_counter() - start
 
 
 def _compare(source: Source, count: int, max_fpr: float) -> Exactness:
-  counted, seconds = _run(source, count, max_fpr)
+  counted, seconds = _run(source, count, 1, max_fpr)
   batches = list(source.batches(count))
   maps, masks = (np.concatenate(part) for part in zip(*batches, strict=True))
   start = time.perf_counter()
@@ -196,13 +248,14 @@ def format_table(runs: Sequence[MapsRun], exactness: Exactness) -> str:
   """
   size = runs[0].size
   lines = [
-    f"metrics of maps of {size}x{size}; MB above the start",
-    f"{'maps':>8}{'seconds':>9}{'ms a map':>10}{'MB':>7}",
+    f"metrics of maps of {size}x{size}, categories: {runs[0].categories}; MB "
+    "above the start, and of the whole process",
+    f"{'maps':>8}{'seconds':>9}{'ms a map':>10}{'MB':>7}{'whole':>7}",
   ]
   for run in runs:
     lines.append(
       f"{run.maps:>8,}{run.seconds:>9.2f}{1e3 * run.seconds / run.maps:>10.2f}"
-      f"{run.extra_bytes / 1e6:>7.0f}"
+      f"{run.extra_bytes / 1e6:>7.0f}{run.whole_bytes / 1e6:>7.0f}"
     )
   line = growth.fit(
     "metrics over the maps",

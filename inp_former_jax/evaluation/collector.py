@@ -101,7 +101,8 @@ class Collector:
   Each process fills in the scores and maps of its own images, and the sum over
   the processes is complete. The pixel metrics of a category are computed after
   the batch with its last image, which is the same batch on every process, so
-  that only one category at a time is in memory.
+  that only one category at a time is in memory. A process may have any share
+  of the images, or none, as long as it adds as many batches as the others.
   """
 
   def __init__(
@@ -120,10 +121,19 @@ class Collector:
       kept: Indices of the records whose maps are kept.
       map_size: Side of the anomaly maps in pixels.
       exact: Whether all pixels are kept and sorted, rather than counted in
-        three histograms.
+        three histograms. It takes a single process, which has all pixels.
       max_fpr: False positive rate at which AUPRO is cut.
+
+    Raises:
+      ValueError: If `exact` is True and there are several processes.
     """
-    self._records, self._kept = records, kept
+    if exact and jax.process_count() > 1:
+      raise ValueError(
+        f"`exact` is True; expected False with {jax.process_count()} "
+        "processes, because it needs all pixels in one."
+      )
+    self._records = records
+    self._kept = {index: place for place, index in enumerate(kept)}
     self._exact, self._max_fpr = exact, max_fpr
     self._scores = np.zeros(len(records), np.float32)
     self._maps = np.zeros((len(kept), map_size, map_size), np.float32)
@@ -152,7 +162,7 @@ class Collector:
       self._scores[index] = scores[row]
       self._worst.add(index, float(scores[row]), maps[row])
       if index in self._kept:
-        self._maps[self._kept.index(index)] = maps[row]
+        self._maps[self._kept[index]] = maps[row]
       if batch["has_mask"][row]:
         category = self._records[index].category
         by_category.setdefault(category, []).append(row)

@@ -6,7 +6,7 @@ metrics from the maps, which are TIFF files with the names of the images.
 
 import csv
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.image_files import printable
 from inp_former_jax.data.names import path_within
 from inp_former_jax.data.records import Record
+from inp_former_jax.inference.predict_step import Prediction
 from inp_former_jax.inference.record_batches import Reading, predict_records
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.terminal import escaped
@@ -42,7 +43,7 @@ def write_predictions(
     model: The model that predicts them.
     records: The images, `Dataset.unlabelled`.
     reading: Settings for reading the records.
-    workdir: Folder that gets `predictions/`; all processes must share it.
+    workdir: Folder that gets `predictions/`, which the first process writes.
 
   Raises:
     DataError: If a file cannot be read, or if two images would have the same
@@ -53,14 +54,11 @@ def write_predictions(
   paths = _map_paths(workdir, records)
   scores = np.zeros(len(records), np.float32)
   for batch, prediction in predict_records(model, records, reading):
-    maps = sharding.to_local(prediction.anomaly_map)
-    found = sharding.to_local(prediction.image_score)
-    for row in np.flatnonzero(batch["valid"]):
-      index = int(batch["index"][row])
-      scores[index] = found[row]
-      with replacing(paths[index]) as path:
-        Image.fromarray(maps[row].astype(np.float32)).save(path)
-  scores = sharding.sum_over_processes(scores)
+    for index, score, anomaly_map in _gathered(batch["index"], prediction):
+      scores[index] = score
+      if jax.process_index() == 0:
+        with replacing(paths[index]) as path:
+          Image.fromarray(anomaly_map).save(path)
   if jax.process_index() != 0:
     return
   with replacing(workdir / FOLDER / "scores.csv") as path:
@@ -86,6 +84,30 @@ def _map_paths(
       )
     paths.append(path)
   return paths
+
+
+def _gathered(
+  indices: np.ndarray, prediction: Prediction
+) -> Iterator[tuple[int, float, np.ndarray]]:
+  """Yields record, score and map of every image of a batch, on all processes.
+
+  Maps come a row at a time, so that a process holds one of every other process,
+  however large the batch is.
+
+  Args:
+    indices: The records of this process's rows, (n,), -1 for filling.
+    prediction: The prediction of the global batch.
+  """
+  maps = sharding.to_local(prediction.anomaly_map).astype(np.float32)
+  scores = sharding.to_local(prediction.image_score)
+  # (processes, n)
+  all_indices = sharding.gather_processes(indices)
+  all_scores = sharding.gather_processes(scores)
+  for row, own in enumerate(maps):
+    for process, anomaly_map in enumerate(sharding.gather_processes(own)):
+      index = int(all_indices[process, row])
+      if index >= 0:
+        yield index, float(all_scores[process, row]), anomaly_map
 
 
 def _write_scores(

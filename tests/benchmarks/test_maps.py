@@ -22,6 +22,18 @@ def test_metrics_of_several_numbers_of_maps():
   assert "straight line" in table and "pixel_aupro" in table
 
 
+def test_maps_are_shared_out_among_categories():
+  (run,), _ = maps.measure([90], size=32, categories=4)
+  assert run.categories == 4 and run.whole_bytes > run.extra_bytes
+  assert 0.5 < run.metrics["pixel_aupro"] <= 1
+  records = maps.Source(32).records(90, 4)
+  categories = [record.category for record in records]
+  assert categories == sorted(categories) and len(set(categories)) == 4
+  assert {categories.count(name) for name in categories} == {22, 23}
+  with pytest.raises(ValueError, match="--categories is 4; .* from 1 to 3"):
+    maps.measure([3, 9], size=32, categories=4)
+
+
 def test_maps_differ_and_the_same_ones_come_again():
   source = maps.Source(32)
   first, again = (
@@ -32,14 +44,6 @@ def test_maps_differ_and_the_same_ones_come_again():
   assert np.unique(first, axis=0).shape == first.shape
   np.testing.assert_array_equal(first, again)
   assert first.min() >= 0 and first.max() <= 2
-
-
-def test_maps_of_several_categories():
-  (whole,), _ = maps.measure([90], size=32)
-  (divided,), _ = maps.measure([90], size=32, categories=3)
-  assert divided.maps == 90
-  for name, value in whole.metrics.items():
-    assert divided.metrics[name] == pytest.approx(value, abs=0.05)
 
 
 def test_an_impossible_number_is_refused():

@@ -251,6 +251,21 @@ def test_evaluation_is_split_over_processes(mixed_records, process_count):
   assert sorted(indices) == [-1, *range(NUM_RECORDS)]
 
 
+@pytest.mark.parametrize("num_workers", [0, -1])
+def test_processes_without_an_image_evaluate_filling(
+  mixed_records, num_workers
+):
+  options = {"process_count": 4, "num_workers": num_workers}
+  found = [
+    [
+      batch["index"].tolist()
+      for batch in evaluation(mixed_records[:2], process_index=i, **options)
+    ]
+    for i in range(4)
+  ]
+  assert found == [[[0]], [[1]], [[-1]], [[-1]]]
+
+
 def test_more_workers_than_batches(mixed_records):
   batches = list(evaluation(mixed_records[:3], num_workers=4))
   assert [batch["index"].tolist() for batch in batches] == [[0, 1, 2, -1]]
