@@ -42,7 +42,7 @@ def _run(args: argparse.Namespace) -> int:
   # Imported late: importing JAX and Flax takes some seconds.
   print("Loading the model ...", file=sys.stderr, flush=True)
   from inp_former_jax import compilation_cache
-  from inp_former_jax.training import saved_runs, workdir_lock
+  from inp_former_jax.training.checkpoints import saved_runs, workdir_lock
 
   compilation_cache.enable()
   workdir = args.workdir.expanduser().absolute()

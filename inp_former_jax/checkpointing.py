@@ -6,9 +6,9 @@ from ml_collections import ConfigDict
 
 from inp_former_jax.data.records import Dataset
 from inp_former_jax.evaluation.results import COLUMNS, SAMPLE_COLUMNS
-from inp_former_jax.training import saved_runs
-from inp_former_jax.training.best_checkpoint import BestCheckpoint
-from inp_former_jax.training.save_times import SaveTimes
+from inp_former_jax.training.checkpoints import saved_runs
+from inp_former_jax.training.checkpoints.best_checkpoint import BestCheckpoint
+from inp_former_jax.training.checkpoints.save_times import SaveTimes
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:

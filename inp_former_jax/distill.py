@@ -54,7 +54,8 @@ from inp_former_jax.field_names import (
 )
 from inp_former_jax.models import placement, vit
 from inp_former_jax.processes.preemption import Preemption
-from inp_former_jax.training import checkpoint, loop, workdir_lock
+from inp_former_jax.training import loop
+from inp_former_jax.training.checkpoints import checkpoint, workdir_lock
 from inp_former_jax.training.model_state import DTYPES
 from inp_former_jax.training.progress import announce
 from inp_former_jax.weights import (

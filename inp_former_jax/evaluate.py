@@ -33,8 +33,8 @@ from inp_former_jax.inference.inp_maps import InpMaps, inp_maps
 from inp_former_jax.inference.record_batches import predict_records
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.processes import agreement
-from inp_former_jax.training import (
-  identity,
+from inp_former_jax.training import identity
+from inp_former_jax.training.checkpoints import (
   saved_runs,
   workdir_lock,
   workdirs,

@@ -37,7 +37,7 @@ from inp_former_jax.inference.calibration import (
   find_calibration,
 )
 from inp_former_jax.terminal import escaped
-from inp_former_jax.training import saved_runs
+from inp_former_jax.training.checkpoints import saved_runs
 from inp_former_jax.training.progress import announce
 
 # Compared images by default: a float32 model is either right or wrong, but a

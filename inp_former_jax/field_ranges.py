@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 from inp_former_jax.data.sampling import SAMPLINGS
 from inp_former_jax.models.attention import IMPLEMENTATIONS
+from inp_former_jax.training.checkpoints.saved_runs import USES
 from inp_former_jax.training.model_state import DTYPES
-from inp_former_jax.training.saved_runs import USES
 from inp_former_jax.training_inputs import CACHES
 
 MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT = (

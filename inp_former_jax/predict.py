@@ -235,7 +235,7 @@ def _line(answer) -> str:
 
 def _require_folder(out: pathlib.Path) -> None:
   """Fails before the model is loaded if nothing can be written."""
-  from inp_former_jax.training.workdirs import prepare_workdir
+  from inp_former_jax.training.checkpoints.workdirs import prepare_workdir
 
   prepare_workdir(out, needed=0)
 

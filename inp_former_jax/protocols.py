@@ -23,7 +23,8 @@ from inp_former_jax.field_names import naming_fields
 from inp_former_jax.field_ranges import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
 from inp_former_jax.processes import agreement
 from inp_former_jax.processes.preemption import Preemption
-from inp_former_jax.training import identity, workdir_lock, workdirs
+from inp_former_jax.training import identity
+from inp_former_jax.training.checkpoints import workdir_lock, workdirs
 from inp_former_jax.training.progress import announce
 
 Run = Callable[[ConfigDict, str | os.PathLike], results.Evaluation]

@@ -20,7 +20,8 @@ from inp_former_jax.inference.calibration import (
 from inp_former_jax.inference.framing import pictures
 from inp_former_jax.inference.predictor import Predictor
 from inp_former_jax.inference.trained import TrainedModel
-from inp_former_jax.training import identity, saved_runs
+from inp_former_jax.training import identity
+from inp_former_jax.training.checkpoints import saved_runs
 from inp_former_jax.training.progress import announce
 
 HELD_OUT = "held-out normal images of the run"  # where a calibration is from

@@ -22,14 +22,14 @@ from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
 from inp_former_jax.processes import agreement
 from inp_former_jax.processes.preemption import Preemption
-from inp_former_jax.training import (
+from inp_former_jax.training import identity as identity_of
+from inp_former_jax.training import loop
+from inp_former_jax.training.checkpoints import (
   checkpoint,
-  loop,
   saved_runs,
   workdir_lock,
   workdirs,
 )
-from inp_former_jax.training import identity as identity_of
 from inp_former_jax.training.input_waits import InputWaits
 from inp_former_jax.training.progress import announce
 from inp_former_jax.training.start_up import StartUp

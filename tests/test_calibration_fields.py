@@ -14,6 +14,7 @@ from inp_former_jax import (
 )
 from inp_former_jax.configs import common, folder, mvtec_ad2, mvtec_loco
 from inp_former_jax.data.layouts.mvtec import read_mvtec
+from inp_former_jax.training.checkpoints import manifest
 from inp_former_jax.training.identity import CheckpointError
 from tests.conftest import tiny_config
 
@@ -103,7 +104,8 @@ def test_fields_out_of_range_are_refused(
   with pytest.raises(ValueError) as caught:
     train.train_and_evaluate(config, tmp_path / "run")
   assert str(caught.value) == (
-    f"config.calibration.{field} is {value}; expected within {expected}."
+    f"config.calibration.{field} is {value}; expected a number within "
+    f"{expected}."
   )
 
 
@@ -131,6 +133,7 @@ def test_workdirs_of_earlier_versions_are_evaluated_and_resumed(
     fields = json.loads(path.read_text())
     assert fields != without(fields, ("calibration", "init_from"))
     path.write_text(json.dumps(without(fields, ("calibration", "init_from"))))
+  (old / "checkpoints/1" / manifest.NAME).unlink()
   config = config_files.load_config(old)
   assert config.calibration.holdout == 0
   assert protocols.evaluate_checkpoint(config, old).step == 1

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from inp_former_jax import evaluate, train
-from inp_former_jax.training import best_checkpoint
+from inp_former_jax.training.checkpoints import best_checkpoint
 from inp_former_jax.training.train_step import jit_train_step
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from inp_former_jax.configs import distill as distill_config
 from inp_former_jax.distill import distill
 from inp_former_jax.models import vit
-from inp_former_jax.training.checkpoint import CheckpointError
+from inp_former_jax.training.checkpoints.checkpoint import CheckpointError
 from inp_former_jax.weights import dinov2_rules, files, pretrained
 from inp_former_jax.weights.encoders import ENCODERS, EncoderSpec
 

@@ -204,7 +204,7 @@ import pathlib, sys
 import jax
 import numpy as np
 from inp_former_jax import config_files, experiment, sharding
-from inp_former_jax.training import saved_runs
+from inp_former_jax.training.checkpoints import saved_runs
 workdir = pathlib.Path(sys.argv[1])
 config = config_files.load_config(workdir)
 mesh = sharding.make_mesh(data=2, fsdp=2)

@@ -164,7 +164,7 @@ def test_overlays_without_any_scale_are_refused(bare, images, tmp_path, capsys):
     (["{run}", "{image}", "--device=abacus"], "--device is 'abacus'"),
     (["{run}", "{image}", "--category=bolt"], "--category is 'bolt'"),
     (["{run}", "{image}", "--ignore={empty}/a.json"], "a.json cannot be read"),
-    (["{run}", "{image}", "--out={image}"], "cannot be written"),
+    (["{run}", "{image}", "--out={image}"], "is a file; expected a folder"),
     (["{run}", "--watch={empty}/none"], "is no folder"),
   ],
 )

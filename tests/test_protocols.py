@@ -7,7 +7,7 @@ import pytest
 
 from inp_former_jax import experiment, protocols, train
 from inp_former_jax.data.errors import DataError
-from inp_former_jax.training.checkpoint import CheckpointError
+from inp_former_jax.training.checkpoints.checkpoint import CheckpointError
 from tests.data.layouts import layout_trees
 from tests.test_layouts_end_to_end import settings
 

@@ -12,7 +12,7 @@ from PIL import Image
 from inp_former_jax import evaluate, train
 from inp_former_jax.data.demo import parts
 from inp_former_jax.inference import predict_step
-from inp_former_jax.training import checkpoint
+from inp_former_jax.training.checkpoints import checkpoint
 from inp_former_jax.training.progress import TrainingLog
 from tests.conftest import tiny_config
 

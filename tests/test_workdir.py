@@ -8,7 +8,7 @@ import pytest
 
 from inp_former_jax import config_files, evaluate, experiment, protocols, train
 from inp_former_jax.data.errors import DataError
-from inp_former_jax.training import workdir_lock
+from inp_former_jax.training.checkpoints import workdir_lock
 from inp_former_jax.training.identity import CheckpointError
 from tests.conftest import tiny_config
 
@@ -179,7 +179,7 @@ def test_an_empty_workdir_is_refused(config, job, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   "categories, message",
   [
-    (["../outside"], "'../outside', a name in the data set, leads out of"),
+    (["../outside"], "'../outside' would be written to .*not inside"),
     (["/outside"], "leads out of"),
     (["."], "leads out of"),
     (["bolt", "BOLT"], "'BOLT' would share .* with the category 'bolt'"),
@@ -201,6 +201,7 @@ def test_categories_of_a_mixture_have_folders_of_their_own(tmp_path):
 
 def test_metrics_of_an_unfinished_category_do_not_finish_it(trained):
   config, workdir, result = trained
+  evaluate.evaluate_checkpoint(config, workdir)  # with no other seed
   step, categories = protocols._finished(config, workdir)
   assert step == 2 and categories.keys() == result.categories.keys()
   path = workdir / "metrics.json"

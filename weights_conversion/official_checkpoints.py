@@ -11,12 +11,8 @@ import numpy as np
 
 from inp_former_jax.inference import trained
 from inp_former_jax.models import inp_former
-from inp_former_jax.training import (
-  checkpoint,
-  optimizer,
-  saved_runs,
-  workdirs,
-)
+from inp_former_jax.training import optimizer
+from inp_former_jax.training.checkpoints import checkpoint, saved_runs, workdirs
 from inp_former_jax.training.identity import require_inp_former
 from inp_former_jax.training.model_state import CONVERTED_ENCODER
 from inp_former_jax.weights import files, sources

@@ -10,7 +10,7 @@ import numpy as np
 
 from inp_former_jax.atomic import replacing
 from inp_former_jax.distillation.views import Views
-from inp_former_jax.training.checkpoint import CheckpointError
+from inp_former_jax.training.checkpoints.checkpoint import CheckpointError
 
 _IMAGES, _GROUPS, _RECORD = "images.npy", "groups.npy", "record.json"
 

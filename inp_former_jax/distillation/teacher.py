@@ -17,7 +17,7 @@ from inp_former_jax.distillation.student import encoder_groups
 from inp_former_jax.distillation.targets import CachedTargets, compute_targets
 from inp_former_jax.distillation.views import Views
 from inp_former_jax.models import placement, vit
-from inp_former_jax.training import workdirs
+from inp_former_jax.training.checkpoints import workdirs
 from inp_former_jax.weights import pretrained
 
 

@@ -23,12 +23,8 @@ from inp_former_jax.inference.predict_step import (
   make_predict_step,
 )
 from inp_former_jax.models import inp_former
-from inp_former_jax.training import (
-  checkpoint,
-  identity,
-  model_state,
-  saved_runs,
-)
+from inp_former_jax.training import identity, model_state
+from inp_former_jax.training.checkpoints import checkpoint, saved_runs
 from inp_former_jax.training.model_state import ModelSettings, ModelState
 
 

@@ -11,8 +11,11 @@ from jax.sharding import Mesh
 from inp_former_jax import sharding
 from inp_former_jax.processes import agreement
 from inp_former_jax.processes.preemption import Interrupted, Preemption
-from inp_former_jax.training import finiteness
-from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
+from inp_former_jax.training.checkpoints import finiteness
+from inp_former_jax.training.checkpoints.checkpoint import (
+  Checkpointer,
+  CheckpointError,
+)
 from inp_former_jax.training.progress import TrainingLog
 
 State = tuple[Any, Any]  # trainable part, optimizer's state

@@ -9,7 +9,7 @@ from flax import nnx
 from inp_former_jax import train
 from inp_former_jax.inference import scoring
 from inp_former_jax.models import vit
-from inp_former_jax.training import checkpoint
+from inp_former_jax.training.checkpoints import checkpoint
 from inp_former_jax.weights import dinov2_names, dinov2_rules, files, sources
 from inp_former_jax.weights.encoders import DEMO_ENCODER, get_encoder
 from tests.conftest import GOLDENS, tiny_config

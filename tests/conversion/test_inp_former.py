@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from inp_former_jax import evaluate, train
-from inp_former_jax.training import checkpoint
+from inp_former_jax.training.checkpoints import checkpoint
 from inp_former_jax.weights import files
 from tests.conftest import GOLDENS
 from weights_conversion import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inp_former_jax.distillation.targets import compute_targets
-from inp_former_jax.training.checkpoint import CheckpointError
+from inp_former_jax.training.checkpoints.checkpoint import CheckpointError
 
 SHAPES = ((2, 2, 3), (2, 4, 5))
 

@@ -9,7 +9,10 @@ import pytest
 
 from inp_former_jax.data.transforms import Preprocessing, load_image
 from inp_former_jax.inference import record_batches, trained
-from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
+from inp_former_jax.training.checkpoints.checkpoint import (
+  Checkpointer,
+  CheckpointError,
+)
 from tests.conftest import GOLDENS
 from weights_conversion import official_checkpoints
 

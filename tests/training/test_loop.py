@@ -9,7 +9,10 @@ import pytest
 from inp_former_jax import sharding
 from inp_former_jax.processes.preemption import Preemption, Stopped
 from inp_former_jax.training import loop
-from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
+from inp_former_jax.training.checkpoints.checkpoint import (
+  Checkpointer,
+  CheckpointError,
+)
 
 
 class Batches:

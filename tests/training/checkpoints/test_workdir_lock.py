@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from inp_former_jax import sharding
-from inp_former_jax.training import workdir_lock
+from inp_former_jax.training.checkpoints import workdir_lock
 from inp_former_jax.training.identity import CheckpointError
 from tests.conftest import ROOT
 
 HOLD = """
 import sys, time
-from inp_former_jax.training import workdir_lock
+from inp_former_jax.training.checkpoints import workdir_lock
 with workdir_lock.holding(sys.argv[1]):
   print("held", flush=True)
   time.sleep(600)

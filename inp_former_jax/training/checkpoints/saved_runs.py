@@ -5,14 +5,20 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from inp_former_jax.training import best_checkpoint, sound_checkpoint
-from inp_former_jax.training.checkpoint import Checkpointer, no_checkpoint
+from inp_former_jax.training.checkpoints import (
+  best_checkpoint,
+  sound_checkpoint,
+)
+from inp_former_jax.training.checkpoints.checkpoint import (
+  Checkpointer,
+  no_checkpoint,
+)
+from inp_former_jax.training.checkpoints.workdirs import refuse_buckets
 from inp_former_jax.training.identity import (
   flatten,
   require_inp_former,
   require_same_parameters,
 )
-from inp_former_jax.training.workdirs import refuse_buckets
 
 NEWEST, BEST = "newest", "best"
 USES = (NEWEST, BEST)

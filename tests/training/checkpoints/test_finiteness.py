@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inp_former_jax.training import finiteness, loop
-from inp_former_jax.training.checkpoint import Checkpointer
+from inp_former_jax.training import loop
+from inp_former_jax.training.checkpoints import finiteness
+from inp_former_jax.training.checkpoints.checkpoint import Checkpointer
 
 
 class Quiet:

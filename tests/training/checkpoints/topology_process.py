@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from inp_former_jax import sharding
-from inp_former_jax.training import checkpoint, manifest, model_state, optimizer
+from inp_former_jax.training import model_state, optimizer
+from inp_former_jax.training.checkpoints import checkpoint, manifest
 
 
 def abstract_state(mesh):

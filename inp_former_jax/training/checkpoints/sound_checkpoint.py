@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 
 from inp_former_jax import sharding
-from inp_former_jax.training import manifest
+from inp_former_jax.training.checkpoints import manifest
 from inp_former_jax.training.identity import CheckpointError
 from inp_former_jax.training.progress import warn
 

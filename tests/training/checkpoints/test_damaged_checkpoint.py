@@ -8,8 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inp_former_jax.training import manifest, saved_runs, sound_checkpoint
-from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
+from inp_former_jax.training.checkpoints import (
+  manifest,
+  saved_runs,
+  sound_checkpoint,
+)
+from inp_former_jax.training.checkpoints.checkpoint import (
+  Checkpointer,
+  CheckpointError,
+)
 
 IDENTITY = {
   "model": {"encoder": "e", "num_prototypes": 6, "use_inps": True},

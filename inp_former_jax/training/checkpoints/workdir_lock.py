@@ -27,9 +27,9 @@ import numpy as np
 
 from inp_former_jax import sharding
 from inp_former_jax.atomic import replacing
+from inp_former_jax.training.checkpoints.workdirs import prepare_workdir
 from inp_former_jax.training.identity import CheckpointError
 from inp_former_jax.training.progress import announce
-from inp_former_jax.training.workdirs import prepare_workdir
 
 LOCK, HOLDER = ".running.lock", ".running.json"
 WHILE_RUNNING = "while_running"  # results of evaluations beside a run

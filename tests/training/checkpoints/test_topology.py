@@ -16,7 +16,12 @@ pytestmark = pytest.mark.slow
 def started(folder, data, fsdp, step, devices, *peers):
   arguments = [str(item) for item in (folder, data, fsdp, step, *peers)]
   return subprocess.Popen(
-    [sys.executable, "-m", "tests.training.topology_process", *arguments],
+    [
+      sys.executable,
+      "-m",
+      "tests.training.checkpoints.topology_process",
+      *arguments,
+    ],
     cwd=ROOT,
     env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
     stdout=subprocess.PIPE,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from inp_former_jax import sharding
-from inp_former_jax.training.save_times import AUTOMATIC, SaveTimes
+from inp_former_jax.training.checkpoints.save_times import AUTOMATIC, SaveTimes
 
 
 class Clock:

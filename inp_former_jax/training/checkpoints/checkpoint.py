@@ -13,14 +13,14 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 from inp_former_jax.processes import messages
-from inp_former_jax.training import manifest, sound_checkpoint
-from inp_former_jax.training.best_checkpoint import BestCheckpoint
+from inp_former_jax.training.checkpoints import manifest, sound_checkpoint
+from inp_former_jax.training.checkpoints.best_checkpoint import BestCheckpoint
+from inp_former_jax.training.checkpoints.literal_path import LiteralPath
 from inp_former_jax.training.identity import (
   CheckpointError,
   flatten,
   require_same_run,
 )
-from inp_former_jax.training.literal_path import LiteralPath
 
 
 class Checkpointer:

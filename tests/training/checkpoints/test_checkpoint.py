@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inp_former_jax.training import checkpoint, saved_runs, workdirs
+from inp_former_jax.training.checkpoints import checkpoint, saved_runs, workdirs
 
 IDENTITY = {
   "batch_size": 4,

@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from inp_former_jax.training import best_checkpoint, saved_runs
-from inp_former_jax.training.best_checkpoint import BestCheckpoint
-from inp_former_jax.training.checkpoint import Checkpointer, CheckpointError
+from inp_former_jax.training.checkpoints import best_checkpoint, saved_runs
+from inp_former_jax.training.checkpoints.best_checkpoint import BestCheckpoint
+from inp_former_jax.training.checkpoints.checkpoint import (
+  Checkpointer,
+  CheckpointError,
+)
 
 METRIC = "image_auroc"
 VALUES = {1: 0.5, 2: 0.9, 3: float("nan"), 4: 0.9, 5: 0.8, 6: 0.95, 7: 0.1}

@@ -1,0 +1,1 @@
+"""What a run saves in its workdir, and reads from it again."""
