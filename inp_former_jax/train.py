@@ -160,12 +160,9 @@ def train_and_evaluate(
     inputs.close()
 
   # 5. The result.
-  skipped = unreadable.unreadable_images(workdir)
+  skipped = unreadable.describe_skipped(workdir)
   if skipped:
-    announce(
-      f"{len(skipped)} training images could not be read; they are listed in "
-      f"{workdir / unreadable.LIST}."
-    )
+    announce(skipped)
   answering = answering.at(total_steps, state[0])
   thresholds.calibrate_run(
     answering, dataset, config, workdir, just_trained=start < total_steps

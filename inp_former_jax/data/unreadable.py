@@ -120,3 +120,20 @@ def unreadable_images(folder: pathlib.Path) -> dict[str, str]:
         continue  # cut off by a crash; the resumed run lists it again
       found[entry["image"]] = entry["error"]
   return found
+
+
+def describe_skipped(folder: pathlib.Path) -> str:
+  """Describes for the user how many images have been skipped.
+
+  Args:
+    folder: The folder that `skipping_unreadable` was given, by all processes.
+
+  Returns:
+    A line that says where they are listed; empty if there are none.
+  """
+  number = len(unreadable_images(folder))
+  if not number:
+    return ""
+  lists = ", ".join(sorted(path.name for path in folder.glob(_LISTS)))
+  images = "1 training image" if number == 1 else f"{number} training images"
+  return f"{images} could not be read; see {lists} in {folder}."
