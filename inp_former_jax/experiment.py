@@ -17,6 +17,7 @@ from inp_former_jax.data import few_shot, holdout, loader, mixing
 from inp_former_jax.data.demo import parts
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.layouts import registry
+from inp_former_jax.data.layouts.tree import absolute
 from inp_former_jax.data.records import Dataset
 from inp_former_jax.data.tfds.source import read_tfds
 from inp_former_jax.data.transforms import Preprocessing
@@ -84,7 +85,7 @@ def _read_layout(
   categories: Sequence[str],
 ) -> Dataset:
   if layout == "demo":
-    root = pathlib.Path(root or workdir / "demo_data")
+    root = absolute(root or workdir / "demo_data")
     if not root.exists():
       announce("Drawing the demo's parts ...")
     root = parts.write_demo_dataset(root, seed=config.seed)

@@ -193,7 +193,9 @@ def train_and_evaluate(
   preemption.finish()
 
   # 5. The result.
-  _tell_skipped_images(workdir)
+  skipped = unreadable.describe_skipped(workdir)
+  if skipped:
+    announce(skipped)
   answering = answering.at(total_steps, state[0])
   thresholds.calibrate_run(
     answering, dataset, config, workdir, just_trained=start < total_steps
@@ -206,15 +208,6 @@ def train_and_evaluate(
   if best:
     best.note(total_steps, result.mean)
   return result
-
-
-def _tell_skipped_images(workdir: pathlib.Path) -> None:
-  skipped = unreadable.unreadable_images(workdir)
-  if skipped:
-    announce(
-      f"{len(skipped)} training images could not be read; they are listed in "
-      f"{workdir / unreadable.LIST}."
-    )
 
 
 def _require_same_start(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -174,7 +174,9 @@ def training_inputs(
     load = cached_images(dataset.train, preprocessing, folder, dataset.name)
     announce(f"Decoded images are kept in {load.rows.path}.")
   if config.data.skip_unreadable:
-    load = unreadable.skipping_unreadable(dataset.train, load, workdir)
+    load = unreadable.skipping_unreadable(
+      dataset.train, load, workdir, jax.process_index()
+    )
   batches = loader.training_batches(
     dataset.train,
     preprocessing,

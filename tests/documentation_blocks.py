@@ -13,13 +13,15 @@ DOCUMENTS = [
   *sorted((ROOT / "docs").glob("*.md")),
   *sorted((ROOT / "inp_former_jax" / "assets").glob("*.md")),
 ]
-LANGUAGES = {"sh", "python", "bibtex", ""}  # "": trees of folders
+LANGUAGES = {"sh", "python", "yaml", "bibtex", ""}  # "": trees of folders
 BY_CI = "run by .ci/run"  # the comment before a block that .ci/run runs
 # Commands of unmarked blocks that are not run, by how they start.
 SKIPPED = {
   "pip install ": "the environment of the tests is installed already, and the "
   "tests must not change it",
 }
+# Other programs' lines, whose flags are not ours.
+FOREIGN = ("#SBATCH ", "gcloud ")
 _FENCE = re.compile(r"```(.*)")
 _MARK = re.compile(r"<!-- (needs: \S.*|run by \.ci/run) -->")
 

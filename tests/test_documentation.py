@@ -5,6 +5,7 @@ import importlib.util
 import re
 
 import pytest
+import yaml
 from ml_collections import ConfigDict
 
 from inp_former_jax import config_files
@@ -12,6 +13,7 @@ from tests.conftest import ROOT
 from tests.documentation_blocks import (
   BY_CI,
   DOCUMENTS,
+  FOREIGN,
   LANGUAGES,
   Block,
   Command,
@@ -83,6 +85,8 @@ def test_every_block_is_marked_or_can_be_run(document):
         )
     elif block.language == "python":
       compile(block.text, block.place, "exec")
+    elif block.language == "yaml":
+      assert block.mark, f"{block.place} does not say what it needs"
 
 
 def check_run_by_ci(block: Block) -> None:
@@ -116,6 +120,8 @@ def test_modules_scripts_and_make_targets_exist(document):
 @every_document
 def test_flags_are_defined_by_the_command(document):
   for command in code_of(document):
+    if command.text.startswith(FOREIGN):
+      continue
     module = module_of(command)
     # In prose a flag is often named without its command.
     modules = [module] if module in COMMANDS else sorted(COMMANDS)
@@ -124,6 +130,20 @@ def test_flags_are_defined_by_the_command(document):
       assert re.search(rf'"(--)?{flag}"', defined), (
         f"{command.place}: --{flag} is no flag of {module or 'any command'}"
       )
+
+
+def test_the_manifest_of_kubernetes_starts_the_command_with_its_flags():
+  blocks = blocks_of(ROOT / "docs" / "scaling.md")
+  (manifest,) = [block for block in blocks if block.language == "yaml"]
+  job = yaml.safe_load(manifest.text)["spec"]["replicatedJobs"][0]["template"]
+  (container,) = job["spec"]["template"]["spec"]["containers"]
+  assert container["command"][:2] == ["python", "-m"]
+  defined = with_shared_flags(container["command"][2])
+  flags = [re.match(r"--(\w+)", argument)[1] for argument in container["args"]]
+  assert {"config", "workdir", "process_id"} < set(flags)
+  for flag in flags:
+    assert re.search(rf'"(--)?{flag}"', defined), flag
+  assert f"--num_processes={job['spec']['completions']}" in container["args"]
 
 
 @functools.cache

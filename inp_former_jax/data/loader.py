@@ -25,6 +25,7 @@ from inp_former_jax.data.training_examples import (
 )
 from inp_former_jax.data.transforms import Preprocessing, load_image
 from inp_former_jax.data.worker_processes import (
+  describe_death,
   let_grain_read_its_flags,
   number_of_processes,
   ready_worker,
@@ -183,6 +184,11 @@ class TrainingBatches(grain.DatasetIterator):
     except DataError:
       self._stop()  # The next call fails again instead of skipping the file.
       raise
+    except RuntimeError as error:
+      death = describe_death(error)
+      if not death:
+        raise
+      raise RuntimeError(death) from error
     self._next_batch += 1
     return batch
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
 
@@ -53,6 +54,28 @@ def number_of_processes(num_workers: int, num_images: int) -> int:
     return 0
   processes = min(cores - 1, _MOST, num_images // _LEAST_IMAGES)
   return processes if processes > 1 else 0
+
+
+def describe_death(error: RuntimeError) -> str:
+  """Describes for the user the death of a worker process.
+
+  Args:
+    error: An error of grain's.
+
+  Returns:
+    What happened and what to do; empty if the error tells of something else.
+  """
+  found = re.search(r"terminated unexpectedly .*code (-?\d+)", str(error))
+  if not found:
+    return ""
+  cause = "it was killed, often for lack of memory"
+  if found[1] != "-9":
+    cause = "what it printed is above"
+  return (
+    f"A process that decodes images ended with exit code {found[1]} ({cause}). "
+    "The same command resumes; lower `num_workers` if memory is short, 0 takes "
+    "threads."
+  )
 
 
 def usable_cores() -> int:

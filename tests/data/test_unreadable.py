@@ -78,7 +78,28 @@ def test_nothing_readable_is_an_error(records, tmp_path):
 def test_nothing_is_listed_of_sound_images(records, tmp_path):
   take(records[:3], tmp_path, 3)
   assert unreadable.unreadable_images(tmp_path) == {}
+  assert unreadable.describe_skipped(tmp_path) == ""
   assert not (tmp_path / unreadable.LIST).exists()
+
+
+def test_every_process_has_a_list_of_its_own(records, tmp_path):
+  for index in range(2):
+    read = unreadable.skipping_unreadable(records, load, tmp_path, index)
+    read(records[(3, 9)[index]].image)
+  names = {"unreadable_images.jsonl", "unreadable_images.1.jsonl"}
+  assert {path.name for path in tmp_path.glob("*.jsonl")} == names
+  assert len(unreadable.unreadable_images(tmp_path)) == 3  # 3, 4 and 9
+  assert unreadable.describe_skipped(tmp_path) == (
+    "3 training images could not be read; see unreadable_images.1.jsonl, "
+    f"unreadable_images.jsonl in {tmp_path}."
+  )
+
+
+def test_a_line_that_was_cut_off_does_no_harm(records, tmp_path):
+  (tmp_path / unreadable.LIST).write_text('{"image": "a.png", "er')
+  assert unreadable.unreadable_images(tmp_path) == {}
+  take(records, tmp_path, 10)
+  assert len(unreadable.unreadable_images(tmp_path)) == 3
 
 
 def test_pixels_are_those_of_the_function(records, tmp_path):

@@ -89,6 +89,15 @@ def test_workers_end_with_a_killed_parent(records, tmp_path):
   assert not alive
 
 
+def test_only_a_death_is_described():
+  described = worker_processes.describe_death
+  assert described(RuntimeError("Out of luck.")) == ""
+  text = "Worker process was terminated unexpectedly with exit code 3. Search"
+  assert "exit code 3 (what it printed is above)" in described(
+    RuntimeError(text)
+  )
+
+
 def test_the_config_leaves_the_choice_to_the_machine():
   assert common.get_config().data.num_workers == AUTOMATIC
 
@@ -144,7 +153,9 @@ def test_a_killed_worker_is_an_error_and_no_endless_wait(records):
     if "spawn_main" in " ".join(child.cmdline()):
       child.send_signal(signal.SIGKILL)
   began = time.monotonic()
-  with pytest.raises(RuntimeError, match="exit code -9"):
+  with pytest.raises(
+    RuntimeError, match="exit code -9 .*memory.*`num_workers`"
+  ):
     for _ in range(50):  # what the process had made before is still there
       next(batches)
   batches.close()

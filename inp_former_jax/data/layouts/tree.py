@@ -3,6 +3,7 @@
 import difflib
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -16,11 +17,27 @@ from inp_former_jax.data.layouts.listing import (
 from inp_former_jax.data.records import Record
 
 _Value = TypeVar("_Value")
+# gs://bucket; also gs:/bucket, which pathlib makes of it.
+_ADDRESS = re.compile(r"\w{2,}:/")
 
 
 def absolute(root: str | os.PathLike) -> pathlib.Path:
-  """Returns the folder of a data set as an absolute path with `~` expanded."""
-  return pathlib.Path(os.path.abspath(os.path.expanduser(root)))
+  """Returns the folder of a data set as an absolute path with `~` expanded.
+
+  Args:
+    root: The folder; it may be missing.
+
+  Raises:
+    DataError: If it is an address such as gs://bucket.
+  """
+  path = pathlib.Path(os.path.abspath(os.path.expanduser(root)))
+  if _ADDRESS.match(os.fspath(root)) and not path.exists():
+    raise DataError(
+      f"`root`={root} is in a bucket, whose images cannot be read. Mount the "
+      "bucket as a folder (gs: for example with gcsfuse, s3: with mount-s3), "
+      "and name that folder."
+    )
+  return path
 
 
 def find_categories(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from inp_former_jax import experiment
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.layouts import registry
 from inp_former_jax.data.layouts.recognition import describe_other, recognise
@@ -108,3 +109,26 @@ def test_unknown_layout_and_no_root():
     registry.read_layout("mvtek", "x")
   with pytest.raises(DataError, match="`root` is empty: set `root`=FOLDER"):
     registry.read_layout("visa", "")
+
+
+@pytest.mark.parametrize("root", ["gs://parts/mvtec", "s3:/parts", "abfs://x"])
+@pytest.mark.parametrize("layout", registry.LAYOUTS)
+def test_a_bucket_is_refused_with_a_remedy(layout, root):
+  with pytest.raises(DataError, match=f"`root`={root} is in a bucket.*Mount"):
+    registry.read_layout(layout, root)
+
+
+def test_a_folder_with_a_colon_is_none(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  touch(tmp_path, "lot:/mvtec/bolt/train/good/0.png")
+  assert "mvtec" in recognise("lot:/mvtec")
+
+
+def test_the_demo_is_not_drawn_into_a_folder_named_like_a_bucket(
+  config, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  config.data.layout, config.data.root = "demo", "gs://parts/demo"
+  with pytest.raises(DataError, match="gs://parts/demo is in a bucket"):
+    experiment.read_dataset(config, tmp_path)
+  assert not list(tmp_path.iterdir())
