@@ -51,7 +51,6 @@ _ON_A_TREE = (
 )
 _PREPARED = {
   "docs/prediction.md": _DEMO,
-  "docs/speed.md": _ON_A_TREE,
   "docs/weights.md": _ON_A_TREE,
 }
 

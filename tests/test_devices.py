@@ -134,7 +134,7 @@ def test_eight_devices_give_the_losses_of_one(
   assert_same(tmp_path, one_device, spread)
 
 
-@pytest.mark.parametrize("cache", ["off", "images", "features"])
+@pytest.mark.parametrize("cache", ["off", "features"])
 def test_two_processes_give_the_losses_of_one(
   config, tmp_path, one_device, spread, cache
 ):
