@@ -200,10 +200,10 @@ def evaluate_checkpoint(
   saved_runs.require_checkpoints(trained_in)
   hold = workdir_lock.holding if zero_shot else workdir_lock.holding_or_beside
   with hold(own) as results:
-    return _evaluate_newest(config, own, trained_in, results)
+    return _evaluate_in(config, own, trained_in, results)
 
 
-def _evaluate_newest(
+def _evaluate_in(
   config: ConfigDict,
   workdir: pathlib.Path,
   trained_in: pathlib.Path,

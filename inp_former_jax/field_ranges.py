@@ -1,10 +1,10 @@
 """The allowed values of every field of a config, checked before a job starts.
 
-A value outside would fail late, far from its cause, or pass without a word: a
-checkpoint that is never kept, a learning rate that trains nothing. What depends
-on more than one value is checked where it is used: whether the patches divide
-the crop, the devices a batch; encoders and layouts are looked up by name there
-too, because their errors name the nearest ones.
+A value out of range would fail late, far from its cause, or be accepted
+silently: a checkpoint that is never kept, a learning rate that trains nothing.
+What depends on more than one value is checked where it is used: whether the
+patches divide the crop, the devices a batch; encoders and layouts are looked up
+by name there too, because their errors name the nearest ones.
 """
 
 import dataclasses
@@ -126,7 +126,7 @@ _SHARE = _number(lambda x: 0 < x <= 1, "a number within (0, 1]")
 _RATE = _number(lambda x: 0 < x < 1, "a number within (0, 1)")
 _COUNT = _whole(0, _STEPS)
 
-# In configs of any kind.
+# Fields of all configs.
 _COMMON = {
   "seed": _whole(0, 2**32 - 1),
   "batch_size": _whole(1, _MANY),
@@ -151,7 +151,7 @@ _COMMON = {
   "mesh.data": _whole(1, _MANY, also=-1),
   "mesh.fsdp": _whole(1, _MANY),
 }
-# Of configs/common.py.
+# Fields of configs/common.py.
 TRAINING = _COMMON | {
   "protocol": _one_of(*PROTOCOLS),
   "zero_shot_checkpoint": _PATH,
@@ -194,7 +194,7 @@ TRAINING = _COMMON | {
   "calibration.image_rate": _RATE,
   "calibration.pixel_rate": _RATE,
 }
-# Of configs/distill.py.
+# Fields of configs/distill.py.
 DISTILLATION = _COMMON | {
   "teacher.encoder": _TEXT,
   "teacher.weights": _PATH,

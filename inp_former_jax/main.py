@@ -4,8 +4,8 @@ python -m inp_former_jax.main --config=demo --workdir=workdir/demo
 python -m inp_former_jax.main --mode=eval --workdir=workdir/demo
 
 The first command trains a model and evaluates it; started again, it resumes the
-run. The second one evaluates the newest checkpoint of the workdir, with the
-config that the run recorded there.
+run. The second one evaluates the newest checkpoint of the workdir (the best one
+with --config.checkpoint.use=best), with the config that the run recorded there.
 
 SIGTERM and SIGINT (Ctrl-C) save a checkpoint at the next step, on all
 processes, and exit with 143 and 130; a second signal ends at once. The same
@@ -32,14 +32,15 @@ _MODE = flags.DEFINE_enum(
   "mode",
   "train",
   ["train", "eval"],
-  "train: train or resume, then evaluate. eval: evaluate the newest "
-  "checkpoint of the workdir.",
+  "train: train or resume, then evaluate. eval: evaluate a checkpoint "
+  "of the workdir, the newest unless config.checkpoint.use is best.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
-  "One process per host: initialise jax.distributed. On TPU pods and under "
-  "Slurm it finds the rest itself; elsewhere give the next three flags too.",
+  "This is one of several processes: one per host on TPUs, one per GPU or host "
+  "on GPUs. On TPU pods and under Slurm JAX finds the others; elsewhere give "
+  "the next three flags too.",
 )
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", None, "HOST:PORT of the first process."

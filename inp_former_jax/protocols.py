@@ -79,12 +79,13 @@ def train_and_evaluate(
 def evaluate_checkpoint(
   config: ConfigDict, workdir: str | os.PathLike
 ) -> results.Evaluation:
-  """Evaluates the newest checkpoint that `train_and_evaluate` has written.
+  """Evaluates a checkpoint that `train_and_evaluate` has written.
 
   Args:
     config: The config of the run; fields that change neither the model nor
-      the size of its input may differ.
-    workdir: The folder of the run.
+      the size of its input may differ. `checkpoint.use` names the checkpoint.
+    workdir: The folder of the run. While the run is under way, the results are
+      written to `while_running` within it.
 
   Returns:
     The metrics of the test set.

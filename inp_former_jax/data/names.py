@@ -1,4 +1,4 @@
-"""Names that come from data: which are taken, and where they may lead.
+"""Checks names that come from data before files are named after them.
 
 Folders and files are named after the categories, defects and images of a data
 set, which anybody may have made. Records check these names when they are made,

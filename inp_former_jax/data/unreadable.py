@@ -1,4 +1,4 @@
-"""Training in spite of unreadable images: another one takes their place."""
+"""Skips unreadable training images: the next readable one replaces each."""
 
 import dataclasses
 import json

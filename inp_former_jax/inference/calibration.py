@@ -165,17 +165,19 @@ def find_calibration(
 def write_calibration(workdir: pathlib.Path, calibration: Calibration) -> None:
   """Adds a calibration to those of a workdir.
 
-  It takes the place of one with the same options. Calibrations of other steps
-  are dropped, as their checkpoints are no longer the newest.
+  It takes the place of one with the same step and options. Calibrations of
+  steps whose checkpoint is no longer there are dropped.
 
   Args:
     workdir: Folder of a run, or of a converted checkpoint.
     calibration: The calibration to add.
   """
+  steps = {calibration.step, *_steps_with_checkpoint(workdir)}
   kept = [
     other
     for other in read_calibrations(workdir)
-    if other.step == calibration.step and other.options != calibration.options
+    if other.step in steps
+    and (other.step, other.options) != (calibration.step, calibration.options)
   ]
   content = {
     "format": _FORMAT,
@@ -184,6 +186,11 @@ def write_calibration(workdir: pathlib.Path, calibration: Calibration) -> None:
   with replacing(workdir / CALIBRATION) as path:
     text = json.dumps(content, indent=2, ensure_ascii=True)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def _steps_with_checkpoint(workdir: pathlib.Path) -> set[int]:
+  folders = (workdir / "checkpoints").glob("*")
+  return {int(folder.name) for folder in folders if folder.name.isdecimal()}
 
 
 def _from_json(item: Mapping[str, Any]) -> Calibration:

@@ -1,7 +1,7 @@
-"""Makes sure that all processes are about to do the same.
+"""Makes sure that all processes are about to run the same work.
 
 Processes that disagree wait for each other in collectives that never end, so
-they compare notes before the first one.
+what they are about to do is compared before the first one.
 """
 
 import itertools
@@ -18,7 +18,7 @@ _comparisons = itertools.count()
 
 
 class DisagreementError(ValueError):
-  """Raised if processes that should do the same are about to do otherwise."""
+  """Raised if the processes of a run differ in what must be the same."""
 
 
 def require_same(facts: Mapping[str, Any]) -> None:
@@ -45,8 +45,9 @@ def require_same(facts: Mapping[str, Any]) -> None:
     text = messages.get(name, _PATIENCE)
     if text is None:
       raise RuntimeError(
-        f"Process 0 did not come within {_PATIENCE / 60:.0f} minutes to where "
-        f"process {messages.index()} is. See what process 0 has printed."
+        f"Process 0 did not reach this check within {_PATIENCE / 60:.0f} "
+        f"minutes of process {messages.index()}. See what process 0 has "
+        "printed."
       )
     _require_equal(json.loads(text), mine)
   messages.wait_for_all(f"{name}/same", _PATIENCE)

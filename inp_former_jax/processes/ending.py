@@ -1,4 +1,4 @@
-"""Ends all processes together: whoever has to end tells the others why.
+"""Ends all processes of a run together, and tells the others the reason.
 
 A process that waits for another in a collective cannot be woken, so that each
 listens in a thread, and ends itself when another one says that it ends.
@@ -98,7 +98,7 @@ def _claim(code: int) -> None:
   """Lets one thread end this process; the others wait for that."""
   if not _ending.acquire(blocking=False):
     time.sleep(4 * _PATIENCE)
-  # Nothing below may hold the end up, not even a first process that hangs.
+  # Nothing below may delay the end, not even a first process that hangs.
   timer = threading.Timer(3 * _PATIENCE, os._exit, (code,))
   timer.daemon = True
   timer.start()
@@ -147,4 +147,4 @@ def print_line(line: str) -> None:
     if line:
       print(line, file=sys.stderr, flush=True)
   except (OSError, ValueError):
-    pass  # nobody reads
+    pass  # the output is closed

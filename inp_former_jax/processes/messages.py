@@ -2,7 +2,8 @@
 
 They need no device and no collective, so they work between processes that
 disagree, and while one of them is busy or blocked. Without
-`jax.distributed.initialize` there is one process, and nobody to write to.
+`jax.distributed.initialize` there is a single process, and no
+messages are sent.
 """
 
 # The store has no public name; orbax takes it from here, too.

@@ -2,7 +2,7 @@
 
 A run ends with 143 after SIGTERM and with 130 after SIGINT (Ctrl-C), as shells
 expect. Several processes save at the same step, which JAX's preemption service
-finds; so they do whichever of them got the signal.
+finds, whichever of them received the signal.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ class Stopped(SystemExit):
 
 
 class Interrupted(BaseException):
-  """Raised by a signal in work that can be given up, such as an evaluation."""
+  """Raised by a signal within work that can be abandoned."""
 
 
 def exit_code(signal_number: int) -> int:
@@ -77,7 +77,7 @@ class Preemption:
     self._bytes = self._handled = 0
     self._first_time = 0.0
 
-  # The run asks.
+  # Called by the run.
 
   @property
   def stopping(self) -> bool:
@@ -161,7 +161,7 @@ class Preemption:
     request = json.loads(text)
     return request["signal"], f" to process {request['process']}"
 
-  # The signals come.
+  # Handling of signals.
 
   def __enter__(self) -> "Preemption":
     """Handles SIGTERM and SIGINT from now on; in the main thread only."""
@@ -175,13 +175,13 @@ class Preemption:
     return self
 
   def joined(self) -> None:
-    """Takes the signals back from JAX, and listens to the other processes."""
+    """Restores the handlers that JAX replaced, and listens to the others."""
     for number in _SIGNALS:
       signal.signal(number, self._handle)
     if messages.several():
       ending.listen()
       if faulthandler.is_enabled():
-        # JAX aborts when a process is lost: no place for a hundred lines.
+        # JAX aborts when a process is lost; all traces would hide its message.
         faulthandler.enable(all_threads=False)
     # Orbax says it several times; the last line of the run says more.
     logging.getLogger("absl").addFilter(
@@ -249,7 +249,7 @@ class Preemption:
       ending.end_all(
         exit_code(self._signal),
         f"Stopped by {name}; no step was under way. The same command starts "
-        "again there.",
+        "the run again.",
       )
     if messages.several():
       request = {"signal": self._signal, "process": messages.index()}

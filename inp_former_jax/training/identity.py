@@ -19,7 +19,7 @@ FREE_FIELDS = (
   "data.num_workers",
   "data.layout",
   "data.root",
-  "data.skip_unreadable",  # a run that an image stopped can then go on
+  "data.skip_unreadable",  # lets a run that stopped at an image be resumed
   "data.sources",
   "data.tfds",
   "data.tfds_dir",
@@ -36,7 +36,6 @@ HOST_FIELDS = (
   "cache_dir",
   "data.num_threads",
   "data.num_workers",
-  "data.realiad_images",
   "data.root",
   "data.sources",
   "data.tfds_dir",

@@ -35,7 +35,7 @@ def warn(text: str) -> None:
       lines other programs read.
   """
   if jax.process_index() == 0:
-    print(text, file=sys.stderr, flush=True)
+    print(escaped(text), file=sys.stderr, flush=True)
 
 
 class TrainingLog:

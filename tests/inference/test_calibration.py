@@ -55,6 +55,18 @@ def test_what_is_written_is_read(tmp_path):
   assert calibration.read_calibrations(tmp_path) == [written]
 
 
+def test_calibrations_stay_as_long_as_their_checkpoint(tmp_path):
+  best, newest = (dataclasses.replace(make(), step=step) for step in (10, 20))
+  for folder in ("10", "20", "20.orbax-checkpoint-tmp"):
+    (tmp_path / "checkpoints" / folder).mkdir(parents=True)
+  for item in (newest, best):
+    calibration.write_calibration(tmp_path, item)
+  assert calibration.read_calibrations(tmp_path) == [newest, best]
+  (tmp_path / "checkpoints" / "10").rmdir()
+  calibration.write_calibration(tmp_path, newest)
+  assert calibration.read_calibrations(tmp_path) == [newest]
+
+
 def test_one_calibration_for_each_way_of_looking(tmp_path):
   for item in (make(), make(zero_shot=True), make(tile=(9, 9, 1))):
     calibration.write_calibration(tmp_path, item)

@@ -52,5 +52,7 @@ def test_many_differences_are_counted(monkeypatch):
 
 def test_a_first_process_that_does_not_come_is_named(monkeypatch):
   Store(monkeypatch, None)
-  with pytest.raises(RuntimeError, match="Process 0 did not come within 30"):
+  with pytest.raises(
+    RuntimeError, match="Process 0 did not reach this check within 30"
+  ):
     agreement.require_same({})

@@ -13,7 +13,7 @@ from inp_former_jax.training.identity import CheckpointError
 from inp_former_jax.training.progress import warn
 
 ASIDE = "damaged_checkpoints"  # in the workdir
-_reported: set[str] = set()  # each line is of use once per process
+_reported: set[str] = set()  # each line is printed once per process
 
 
 def choose(directory: pathlib.Path, steps: Sequence[int]) -> int:
@@ -38,7 +38,7 @@ def choose(directory: pathlib.Path, steps: Sequence[int]) -> int:
     others = "" if len(steps) == 1 else ", and so are all others"
     raise CheckpointError(
       f"The checkpoint of step {steps[0]} is damaged{others}: {damage[0]}. "
-      "Bring it back from a copy, or start again in another workdir."
+      "Restore it from a backup, or start again in another workdir."
     )
   step = steps[len(damage)]
   for bad, finding in zip(steps, damage, strict=False):
@@ -82,7 +82,7 @@ def move_aside(directory: pathlib.Path, steps: Sequence[int]) -> None:
       target.parent.mkdir(exist_ok=True)
       os.rename(directory / str(step), target)
       warn(f"Moved the damaged checkpoint of step {step} to {target}.")
-  sharding.from_first_process("moved")  # no process looks before this
+  sharding.from_first_process("moved")  # all wait until they are moved
 
 
 def _unused(path: pathlib.Path) -> pathlib.Path:
