@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from inp_former_jax.data.records import Dataset
 from inp_former_jax.evaluation.results import COLUMNS, SAMPLE_COLUMNS
+from inp_former_jax.processes import messages
 from inp_former_jax.training.checkpoints import saved_runs
 from inp_former_jax.training.checkpoints.best_checkpoint import BestCheckpoint
 from inp_former_jax.training.checkpoints.save_times import SaveTimes
@@ -55,8 +56,10 @@ def save_times(config: ConfigDict, start: int, total_steps: int) -> SaveTimes:
     total_steps: The number of steps of the whole run.
   """
   settings = config.checkpoint
-  # Only a saved step can be the best one.
-  evaluated = config.evaluation.every_steps if settings.get("best") else 0
+  # Only a saved step can be the best one. And several processes finish an
+  # evaluation before they stop, which may be too late to save.
+  saves_all = settings.get("best") or messages.several()
+  evaluated = config.evaluation.every_steps if saves_all else 0
   return SaveTimes(
     start,
     total_steps,

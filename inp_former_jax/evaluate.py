@@ -173,15 +173,19 @@ def check_settings(config: ConfigDict) -> None:
 
 @naming_fields()
 def evaluate_checkpoint(
-  config: ConfigDict, workdir: str | os.PathLike
+  config: ConfigDict,
+  workdir: str | os.PathLike,
+  *,
+  results_in: pathlib.Path | None = None,
 ) -> Evaluation:
   """Evaluates a checkpoint of a workdir and writes the results.
 
   Args:
     config: The config of the run; fields that change neither the model nor
       the size of its input may differ.
-    workdir: The folder of the run. While the run is under way, the results are
-      written to `while_running` within it.
+    workdir: The folder of the run.
+    results_in: Folder of the results. By default they go to the workdir, or to
+      `while_running` within it while a run is under way.
 
   Returns:
     The metrics of the test set.
@@ -198,6 +202,8 @@ def evaluate_checkpoint(
   if zero_shot:
     trained_in = _zero_shot_source(config)
   saved_runs.require_checkpoints(trained_in)
+  if results_in is not None:
+    return _evaluate_in(config, own, trained_in, results_in)
   hold = workdir_lock.holding if zero_shot else workdir_lock.holding_or_beside
   with hold(own) as results:
     return _evaluate_in(config, own, trained_in, results)

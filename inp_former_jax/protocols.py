@@ -1,6 +1,8 @@
 """Runs a protocol: one model for all categories, one for each, or zero-shot."""
 
+import dataclasses
 import functools
+import json
 import os
 import pathlib
 import unicodedata
@@ -14,6 +16,7 @@ from inp_former_jax import (
   evaluate,
   experiment,
   field_ranges,
+  sharding,
   train,
 )
 from inp_former_jax.data.augment import AUGMENTATIONS
@@ -25,6 +28,7 @@ from inp_former_jax.processes import agreement
 from inp_former_jax.processes.preemption import Preemption
 from inp_former_jax.training import identity
 from inp_former_jax.training.checkpoints import workdir_lock, workdirs
+from inp_former_jax.training.checkpoints.checkpoint import no_checkpoint
 from inp_former_jax.training.progress import announce
 
 Run = Callable[[ConfigDict, str | os.PathLike], results.Evaluation]
@@ -99,11 +103,25 @@ def evaluate_checkpoint(
   config = config_files.with_absolute_paths(config)
   if config.protocol == SINGLE_CLASS:
     own = workdirs.absolute_workdir(workdir)
+    if not own.is_dir():
+      raise no_checkpoint(own)
     with workdir_lock.holding_or_beside(own) as folder:
-      return _each_category(
-        evaluate.evaluate_checkpoint, config, own, folder, again=True
-      )
+      run = evaluate.evaluate_checkpoint
+      if folder != own:
+        run = functools.partial(_evaluate_beside, own, folder)
+      return _each_category(run, config, own, folder, again=True)
   return evaluate.evaluate_checkpoint(config, workdir)
+
+
+def _evaluate_beside(
+  workdir: pathlib.Path,
+  beside: pathlib.Path,
+  config: ConfigDict,
+  folder: pathlib.Path,
+) -> results.Evaluation:
+  """Evaluates a category of a run that is under way, and leaves its results."""
+  place = beside / folder.relative_to(workdir)
+  return evaluate.evaluate_checkpoint(config, folder, results_in=place)
 
 
 def _check(config: ConfigDict) -> None:
@@ -176,6 +194,7 @@ def _each_category(
     if category not in tested:
       untested.append(category)
       if not again:
+        own.checkpoint.best = ""  # which nothing could decide
         run(own, folder)
       continue
     result = None if again else _finished(own, folder)
@@ -183,11 +202,6 @@ def _each_category(
       announce(f"Category {number} of {len(dataset.categories)}: {category}")
       evaluation = run(own, folder)
       result = evaluation.step, evaluation.categories
-      if not again and report.read_metrics(folder, own) is None:
-        raise ValueError(
-          f"{folder / report.METRICS} belongs to another config, or this "
-          "process cannot read it. All processes must share the workdir."
-        )
     step, categories = result
     found |= categories
   whole = results.Evaluation(
@@ -234,8 +248,27 @@ def _finished(
 ) -> tuple[int, dict[str, results.CategoryResult]] | None:
   """Returns the metrics of a category's last step, if it has been reached.
 
-  An evaluation of an unfinished run also writes metrics.
+  The first process decides for all: it writes them, and others may see the
+  folder later, or have another config of their host.
   """
+  text = ""
+  if jax.process_index() == 0:
+    found = _last_metrics(config, folder)
+    text = json.dumps(
+      found
+      and [found[0], {k: dataclasses.asdict(v) for k, v in found[1].items()}]
+    )
+  found = json.loads(sharding.from_first_process(text))
+  if found is None:
+    return None
+  step, categories = found
+  return step, {k: results.CategoryResult(**v) for k, v in categories.items()}
+
+
+def _last_metrics(
+  config: ConfigDict, folder: pathlib.Path
+) -> tuple[int, dict[str, results.CategoryResult]] | None:
+  """Reads a category's metrics, unless they are of an unfinished run."""
   found = report.read_metrics(folder, config)
   if found is None:
     return None

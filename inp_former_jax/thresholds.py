@@ -15,6 +15,7 @@ from inp_former_jax.inference.calibration import (
   CALIBRATION,
   Calibration,
   CalibrationError,
+  drop_calibrations,
   write_calibration,
 )
 from inp_former_jax.inference.framing import pictures
@@ -58,7 +59,7 @@ def calibrate_run(
     return None  # perhaps the user's own, from other images
   if jax.process_index() == 0:
     # That of an earlier checkpoint may be of the same step.
-    (workdir / CALIBRATION).unlink(missing_ok=True)
+    drop_calibrations(workdir, model.step)
   if not records:
     return None
   model = trained.on_this_process(model)

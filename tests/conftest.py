@@ -18,6 +18,9 @@ os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+# A setting of glibc's own, its default, so that no command that a test calls
+# makes the test's process keep the memory that it frees.
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "131072")
 # No test may write to the user's cache folder.
 os.environ["INP_FORMER_JAX_COMPILATION_CACHE"] = "off"
 GOLDENS = pathlib.Path(__file__).parent / "goldens"

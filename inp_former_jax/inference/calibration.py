@@ -8,7 +8,7 @@ of its own.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inp_former_jax.atomic import replacing
@@ -179,9 +179,30 @@ def write_calibration(workdir: pathlib.Path, calibration: Calibration) -> None:
     if other.step in steps
     and (other.step, other.options) != (calibration.step, calibration.options)
   ]
+  _write(workdir, [*kept, calibration])
+
+
+def drop_calibrations(workdir: pathlib.Path, step: int) -> None:
+  """Removes the calibrations of a step, and a file that cannot be read.
+
+  Args:
+    workdir: Folder of a run.
+    step: The step whose calibrations no longer hold.
+  """
+  try:
+    kept = [c for c in read_calibrations(workdir) if c.step != step]
+  except CalibrationError:
+    kept = []
+  if kept:
+    _write(workdir, kept)
+  else:
+    (workdir / CALIBRATION).unlink(missing_ok=True)
+
+
+def _write(workdir: pathlib.Path, calibrations: Sequence[Calibration]) -> None:
   content = {
     "format": _FORMAT,
-    "calibrations": [dataclasses.asdict(c) for c in [*kept, calibration]],
+    "calibrations": [dataclasses.asdict(c) for c in calibrations],
   }
   with replacing(workdir / CALIBRATION) as path:
     text = json.dumps(content, indent=2, ensure_ascii=True)

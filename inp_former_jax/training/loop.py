@@ -103,7 +103,7 @@ def start_or_resume(
       f"{checkpointer.directory} holds step {step}, but the run has only "
       f"{total_steps} steps. Set `steps` or `epochs` as before."
     )
-  trainable, opt_state, position = checkpointer.restore(*abstract)
+  trainable, opt_state, position = checkpointer.restore(*abstract, step)
   _require_position(position, step, checkpointer.directory / str(step))
   batches.set_state(position)
   return step, (trainable, opt_state)

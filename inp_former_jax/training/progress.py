@@ -14,6 +14,7 @@ import rich.console
 import rich.progress
 import tensorboardX
 
+from inp_former_jax.atomic import replacing
 from inp_former_jax.terminal import escaped
 
 
@@ -242,4 +243,5 @@ def _cut_log(path: pathlib.Path, start: int) -> None:
         kept.append(line + "\n")
     except ValueError:  # the line whose writing was interrupted
       continue
-  path.write_text("".join(kept), encoding="utf-8")
+  with replacing(path) as part:  # a signal may end the process meanwhile
+    part.write_text("".join(kept), encoding="utf-8")

@@ -167,7 +167,7 @@ class Checkpointer:
       ) from error
 
   def restore(
-    self, trainable: Any, opt_state: Any
+    self, trainable: Any, opt_state: Any, step: int | None = None
   ) -> tuple[Any, Any, dict[str, Any]]:
     """Restores the newest sound checkpoint in order to continue training.
 
@@ -175,6 +175,7 @@ class Checkpointer:
       trainable: Shapes of the trainable part, a pytree of
         `jax.ShapeDtypeStruct` with shardings.
       opt_state: Shapes of the optimizer's state, likewise.
+      step: Step of the checkpoint; by default that of the newest sound one.
 
     Returns:
       The trainable part, the optimizer's state and the iterator's state.
@@ -184,6 +185,7 @@ class Checkpointer:
         that influences training differs from this run.
     """
     restored = self._restore(
+      step,
       for_training=True,
       trainable=ocp.args.StandardRestore(trainable),
       opt_state=ocp.args.StandardRestore(opt_state),
@@ -271,7 +273,8 @@ class Checkpointer:
     try:
       self.wait()
     except CheckpointError:
-      if error is None:
+      # A run that was told to stop says that its last step is saved.
+      if error is None or isinstance(error, SystemExit):
         raise
     finally:
       self.close()

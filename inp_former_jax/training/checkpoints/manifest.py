@@ -51,6 +51,8 @@ def find_damage(folder: pathlib.Path) -> str:
     What is wrong with which file; empty if all is well, or if there are no
     checksums.
   """
+  if not folder.is_dir():
+    return f"{folder} is no longer there; a run under way may have removed it"
   try:
     return _find_damage(folder, _signature(folder))
   except OSError as error:

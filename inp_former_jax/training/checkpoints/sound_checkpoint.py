@@ -33,7 +33,9 @@ def choose(directory: pathlib.Path, steps: Sequence[int]) -> int:
   damage = []
   if jax.process_index() == 0:
     damage = _damage_of_first(directory, steps)
-  damage = json.loads(sharding.from_first_process(json.dumps(damage)))
+  # The steps too: on a network drive, others may still see what was moved.
+  text = sharding.from_first_process(json.dumps([damage, list(steps)]))
+  damage, steps = json.loads(text)
   if len(damage) == len(steps):
     others = "" if len(steps) == 1 else ", and so are all others"
     raise CheckpointError(

@@ -18,6 +18,7 @@ import json
 import os
 import pathlib
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -34,6 +35,9 @@ from inp_former_jax.training.progress import announce
 LOCK, HOLDER = ".running.lock", ".running.json"
 WHILE_RUNNING = "while_running"  # results of evaluations beside a run
 _SECONDS = 0.5  # a run that has just ended may still be closing its files
+# A server of network files frees the locks of a lost host after its lease.
+_LEASE_SECONDS = 120.0
+_RUN, _EVALUATION = "run", "evaluation"
 _Result = TypeVar("_Result")
 
 
@@ -41,7 +45,9 @@ _Result = TypeVar("_Result")
 def holding(workdir: str | os.PathLike) -> Iterator[pathlib.Path]:
   """Creates a workdir and holds it, so that no other run writes to it.
 
-  With several processes, the first one holds it for all of them.
+  With several processes, the first one holds it for all of them. An evaluation
+  is waited for, and so is, for two minutes, a run on another host, which may be
+  lost.
 
   Args:
     workdir: Folder for everything that the run writes.
@@ -55,7 +61,7 @@ def holding(workdir: str | os.PathLike) -> Iterator[pathlib.Path]:
     ValueError: If `workdir` is empty.
   """
   path = prepare_workdir(workdir, needed=0)
-  with _attempt(path) as held:
+  with _attempt(path, _RUN) as held:
     if not held:
       raise CheckpointError(
         f"The workdir {path} is in use by {_holder(path)}. Wait until that run "
@@ -80,7 +86,7 @@ def holding_or_beside(workdir: str | os.PathLike) -> Iterator[pathlib.Path]:
     ValueError: If `workdir` is empty.
   """
   path = prepare_workdir(workdir, needed=0)
-  with _attempt(path) as held:
+  with _attempt(path, _EVALUATION) as held:
     if not held:
       announce(
         f"{path} is in use by {_holder(path)}: the results are written to "
@@ -112,20 +118,28 @@ def held(
 
 
 @contextlib.contextmanager
-def _attempt(path: pathlib.Path) -> Iterator[bool]:
+def _attempt(path: pathlib.Path, job: str) -> Iterator[bool]:
   """Tries to hold a folder; yields, on all processes, whether this run does."""
   # Not thread_local: the thread that ends a run may be another.
   lock = filelock.FileLock(path / LOCK, thread_local=False)
-  first = jax.process_index() == 0
-  failure = None
+  began, told = time.monotonic(), False
   with contextlib.ExitStack() as stack:
-    if first:
-      try:
-        stack.enter_context(lock.acquire(timeout=_SECONDS))
-        _describe_this_process(path, stack)
-      except (filelock.Timeout, OSError) as error:
-        failure = error
-    refused = sharding.gather_processes(np.array([failure is not None])).any()
+    while True:
+      failure = _try(lock, path, job, stack)
+      waits = (
+        job == _RUN
+        and isinstance(failure, filelock.Timeout)
+        and _may_soon_be_free(path, time.monotonic() - began)
+      )
+      # All meet after every attempt, because an exchange between processes
+      # fails if one of them is late by minutes.
+      found = sharding.gather_processes(np.array([failure is not None, waits]))
+      refused, waits = bool(found[:, 0].any()), bool(found[:, 1].any())
+      if not waits:
+        break
+      if not told:
+        announce(f"{path} is in use by {_holder(path)}; waiting for it.")
+        told = True
     if failure is not None and not isinstance(failure, filelock.Timeout):
       raise CheckpointError(
         f"The workdir {path} cannot be locked ({failure}). Choose a workdir on "
@@ -134,13 +148,40 @@ def _attempt(path: pathlib.Path) -> Iterator[bool]:
     yield not refused
 
 
+def _try(
+  lock: filelock.BaseFileLock,
+  path: pathlib.Path,
+  job: str,
+  stack: contextlib.ExitStack,
+) -> Exception | None:
+  """Tries to hold a folder on the first process; returns why that failed."""
+  if jax.process_index() != 0:
+    return None
+  try:
+    stack.enter_context(lock.acquire(timeout=_SECONDS))
+    _describe_this_process(path, job, stack)
+  except (filelock.Timeout, OSError) as error:
+    return error
+  return None
+
+
+def _may_soon_be_free(path: pathlib.Path, waited: float) -> bool:
+  """Whether the holder only evaluates, or is on a host that may be lost."""
+  holder = _read_holder(path)
+  if holder.get("job") == _EVALUATION:
+    return True
+  elsewhere = holder.get("host", socket.gethostname()) != socket.gethostname()
+  return elsewhere and waited < _LEASE_SECONDS
+
+
 def _describe_this_process(
-  path: pathlib.Path, stack: contextlib.ExitStack
+  path: pathlib.Path, job: str, stack: contextlib.ExitStack
 ) -> None:
   now = datetime.datetime.now(datetime.UTC)
   content = {
     "host": socket.gethostname(),
     "pid": os.getpid(),
+    "job": job,
     "started": now.isoformat(timespec="seconds"),
   }
   with replacing(path / HOLDER) as part:
@@ -150,10 +191,17 @@ def _describe_this_process(
 
 def _holder(path: pathlib.Path) -> str:
   """Describes the run that holds a folder."""
+  found = _read_holder(path)
+  if not {"pid", "host", "started"} <= found.keys():
+    return f"another run, which has locked {path / LOCK}"
+  return (
+    f"process {found['pid']} on {found['host']}, started {found['started']}"
+  )
+
+
+def _read_holder(path: pathlib.Path) -> dict[str, Any]:
   try:
     found = json.loads((path / HOLDER).read_text(encoding="utf-8"))
-    return (
-      f"process {found['pid']} on {found['host']}, started {found['started']}"
-    )
-  except (OSError, ValueError, KeyError, TypeError):
-    return f"another run, which has locked {path / LOCK}"
+  except (OSError, ValueError):
+    return {}
+  return found if isinstance(found, dict) else {}

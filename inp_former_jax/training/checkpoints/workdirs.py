@@ -8,8 +8,9 @@ import tempfile
 
 from inp_former_jax.training.identity import CheckpointError
 
-# What mounts a bucket as a folder; rclone mounts most of them.
-_MOUNTS = {"gs": "gcsfuse", "s3": "mount-s3"}
+# What mounts a bucket as a folder in which files can be renamed; rclone does
+# so for most of them.
+_MOUNTS = {"gs": "gcsfuse"}
 
 
 def absolute_workdir(workdir: str | os.PathLike) -> pathlib.Path:

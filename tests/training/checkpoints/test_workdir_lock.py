@@ -1,11 +1,14 @@
 """One run at a time writes to a workdir, and says which it is."""
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import jax
 import numpy as np
@@ -44,6 +47,33 @@ def test_a_second_run_is_refused_in_a_line_that_names_the_first(tmp_path):
   with workdir_lock.holding(path):  # it is free again
     pass
   assert not (path / workdir_lock.HOLDER).exists()
+
+
+def describe(path, **holder):
+  (path / workdir_lock.HOLDER).write_text(json.dumps(holder))
+
+
+def test_a_run_waits_for_an_evaluation(tmp_path, capsys):
+  with workdir_lock.holding_or_beside(tmp_path):
+    timer = threading.Timer(0.3, describe, (tmp_path,), {"job": "run"})
+    timer.start()
+    with pytest.raises(CheckpointError, match="in use"):
+      with workdir_lock.holding(tmp_path):
+        pass
+    assert not timer.is_alive()  # it was not refused before
+  assert capsys.readouterr().out.count("waiting for it.") == 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+def test_a_run_on_another_host_may_be_lost(tmp_path, monkeypatch, seconds):
+  monkeypatch.setattr(workdir_lock, "_LEASE_SECONDS", seconds)
+  with workdir_lock.holding(tmp_path):
+    describe(tmp_path, host="elsewhere", pid=1, job="run", started="once")
+    began = time.monotonic()
+    with pytest.raises(CheckpointError, match="process 1 on elsewhere"):
+      with workdir_lock.holding(tmp_path):
+        pass
+    assert time.monotonic() - began >= seconds
 
 
 def test_it_is_free_after_an_error(tmp_path):
@@ -112,7 +142,7 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
 def test_the_first_process_decides_for_all(tmp_path, monkeypatch, refused):
   monkeypatch.setattr(jax, "process_index", lambda: 1)
   monkeypatch.setattr(
-    sharding, "gather_processes", lambda own: np.array([[refused], own])
+    sharding, "gather_processes", lambda own: np.array([[refused, False], own])
   )
   if refused:
     with pytest.raises(CheckpointError, match="in use"):
