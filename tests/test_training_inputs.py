@@ -232,7 +232,7 @@ def test_a_run_resumes_with_any_cache(config, tmp_path, uncached, caches):
 def test_an_interrupted_computation_is_continued(
   config, tmp_path, encoded, monkeypatch
 ):
-  config, original = cut(config, tmp_path, "features"), transforms.decode
+  config, original = cut(config, tmp_path, "features"), transforms._decoded
   decoded = []
 
   def decode(path, mode):
@@ -243,7 +243,7 @@ def test_an_interrupted_computation_is_continued(
 
   config.data.num_threads = 1
   with monkeypatch.context() as patch:
-    patch.setattr(transforms, "decode", decode)
+    patch.setattr(transforms, "_decoded", decode)
     with pytest.raises(Interrupted):
       train.train_and_evaluate(config, tmp_path / "w")
   before = set(encoded)

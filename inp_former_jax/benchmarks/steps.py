@@ -179,7 +179,7 @@ def build(
     given = (inputs,) if name == STEP else (None, None, inputs)
     arguments = (model.frozen, *given)
     if name == STEP and apart:
-      program = _encode_and_step(model, trainer, inputs)
+      program = _encode_and_step(config, model, trainer.state, inputs)
     else:
       program = compiling.compile_anew(trainer.step, trainer.state, *arguments)
     moved = 2 * floor.bytes_on_device(trainer.state)
@@ -192,9 +192,12 @@ def build(
 
 
 def _encode_and_step(
-  model: TrainedModel, trainer: Trainer, images: jax.Array
+  config: ConfigDict, model: TrainedModel, state: State, images: jax.Array
 ) -> Program:
   """Compiles the step in two programs, as `ImageInputs` has them."""
+  # Not the trainer's step: JAX would remember it, and the cached step, which is
+  # the same program, would seem to be compiled in no time.
+  step = recipe(config, model.graphdef, model.trainable, model.mesh).step
   encode = jit_encode(model.graphdef, model.trainable, model.mesh)
   groups = jax.ShapeDtypeStruct(
     jax.eval_shape(encode, model.frozen, images).shape,
@@ -202,9 +205,7 @@ def _encode_and_step(
     sharding=sharding.batch_sharding(model.mesh),
   )
   first = compiling.compile_anew(encode, model.frozen, images)
-  second = compiling.compile_anew(
-    trainer.step, trainer.state, model.frozen, None, None, groups
-  )
+  second = compiling.compile_anew(step, state, model.frozen, None, None, groups)
 
   def run(state: State, frozen: nnx.State, images: jax.Array) -> Any:
     groups = first.run(frozen, images)

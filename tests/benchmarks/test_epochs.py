@@ -61,7 +61,7 @@ def test_each_cache_is_filled_anew_and_nothing_is_left(tmp_path, dataset_root):
   config.cache_dir = str(tmp_path / "cache")
   runs = epochs.measure(config, ["off", "images", "features"], 2)
   assert [run.cache for run in runs] == ["off", "images", "features"]
-  assert [run.preparing > 0.01 for run in runs] == [False, False, True]
+  assert runs[2].preparing > max(run.preparing for run in runs[:2])
   for run in runs:
     assert run.compile_seconds > 0 and len(run.epochs) == 2
     for epoch in run.epochs:
