@@ -25,6 +25,7 @@ def scopes_of(text: str) -> set[str]:
 @pytest.mark.slow
 def test_all_works_are_timed_traced_and_named(config, tmp_path):
   seen = {}
+  jax.clear_caches()  # of what other tests have compiled in this process
 
   def after(works):
     tracing.write(tmp_path, works)
