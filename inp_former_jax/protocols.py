@@ -16,7 +16,6 @@ from inp_former_jax import (
   evaluate,
   experiment,
   field_ranges,
-  sharding,
   train,
 )
 from inp_former_jax.data.augment import AUGMENTATIONS
@@ -24,7 +23,7 @@ from inp_former_jax.data.names import path_within
 from inp_former_jax.evaluation import report, results
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.field_ranges import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
-from inp_former_jax.processes import agreement
+from inp_former_jax.processes import agreement, exchange
 from inp_former_jax.processes.preemption import Preemption
 from inp_former_jax.training import identity
 from inp_former_jax.training.checkpoints import workdir_lock, workdirs
@@ -258,7 +257,7 @@ def _finished(
       found
       and [found[0], {k: dataclasses.asdict(v) for k, v in found[1].items()}]
     )
-  found = json.loads(sharding.from_first_process(text))
+  found = json.loads(exchange.from_first_process(text))
   if found is None:
     return None
   step, categories = found

@@ -61,7 +61,7 @@ ROOMS = {
   "weights": {"models"},
   "training": {"models", "weights", "data", "processes"},
   "inference": {"training", "weights", "models", "data"},
-  "evaluation": {"inference", "training", "models", "data"},
+  "evaluation": {"inference", "training", "models", "data", "processes"},
   "exporting": {"inference", "models", "data"},
   "distillation": {"training", "weights", "models", "data"},
 }

@@ -12,6 +12,7 @@ from inp_former_jax.evaluation import curves, metrics
 from inp_former_jax.evaluation.curves import Curve
 from inp_former_jax.evaluation.worst_cases import RunningWorstMaps
 from inp_former_jax.inference.predict_step import Prediction
+from inp_former_jax.processes import exchange
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ class PixelScores:
       The metrics and the curves of all pixels.
     """
     if self._histograms is not None:
-      total = sharding.sum_over_processes(self._histograms.to_array())
+      total = exchange.sum_over_processes(self._histograms.to_array())
       histograms = metrics.PixelHistograms.from_array(total)
       values = histograms.metrics(self._max_fpr)
     else:
@@ -183,8 +184,8 @@ class Collector:
 
   def finish(self) -> Collected:
     """Sums over all processes, which must all call this."""
-    maps = sharding.sum_over_processes(self._maps)
-    scores = sharding.sum_over_processes(self._scores)
+    maps = exchange.sum_over_processes(self._maps)
+    scores = exchange.sum_over_processes(self._scores)
     return Collected(
       scores=scores,
       maps=dict(zip(self._kept, maps, strict=True)),

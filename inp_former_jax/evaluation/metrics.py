@@ -208,7 +208,7 @@ class PixelHistograms:
   def to_array(self) -> np.ndarray:
     """Returns the histograms as one array, which can be summed over hosts.
 
-    JAX without x64 truncates int64 to 32 bits; `sharding.sum_over_processes`
+    JAX without x64 truncates int64 to 32 bits; `exchange.sum_over_processes`
     sums it exactly all the same.
 
     Returns:

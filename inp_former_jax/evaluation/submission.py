@@ -21,6 +21,7 @@ from inp_former_jax.data.records import Record
 from inp_former_jax.inference.predict_step import Prediction
 from inp_former_jax.inference.record_batches import Reading, predict_records
 from inp_former_jax.inference.trained import TrainedModel
+from inp_former_jax.processes import exchange
 from inp_former_jax.terminal import escaped
 
 FOLDER = "predictions"
@@ -101,10 +102,10 @@ def _gathered(
   maps = sharding.to_local(prediction.anomaly_map).astype(np.float32)
   scores = sharding.to_local(prediction.image_score)
   # (processes, n)
-  all_indices = sharding.gather_processes(indices)
-  all_scores = sharding.gather_processes(scores)
+  all_indices = exchange.gather_processes(indices)
+  all_scores = exchange.gather_processes(scores)
   for row, own in enumerate(maps):
-    for process, anomaly_map in enumerate(sharding.gather_processes(own)):
+    for process, anomaly_map in enumerate(exchange.gather_processes(own)):
       index = int(all_indices[process, row])
       if index >= 0:
         yield index, float(all_scores[process, row]), anomaly_map

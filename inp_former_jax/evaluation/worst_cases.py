@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inp_former_jax import sharding
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Record
+from inp_former_jax.processes import exchange
 
 CASES = 3  # of each kind and category
 
@@ -113,6 +113,6 @@ class RunningWorstMaps:
       chosen = [*cases.misses, *cases.false_alarms]
       if chosen:
         maps = np.stack([own.get(index, missing) for index in chosen])
-        found = sharding.sum_over_processes(maps.astype(np.float32))
+        found = exchange.sum_over_processes(maps.astype(np.float32))
         result |= dict(zip(chosen, found, strict=True))
     return result

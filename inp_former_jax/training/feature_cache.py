@@ -24,6 +24,7 @@ from inp_former_jax.data.records import Record
 from inp_former_jax.data.row_file import RowFile
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.models import placement
+from inp_former_jax.processes import exchange
 from inp_former_jax.training import feature_places as places
 from inp_former_jax.training.feature_places import Features, Rows
 from inp_former_jax.training.model_state import DTYPES, ModelState
@@ -157,7 +158,7 @@ def _acquire(lock: filelock.BaseFileLock, wait: float) -> bool:
   if jax.process_index() == 0:
     with contextlib.suppress(filelock.Timeout):
       lock.acquire(timeout=wait)
-  return bool(sharding.gather_processes(np.array([lock.is_locked])).any())
+  return bool(exchange.gather_processes(np.array([lock.is_locked])).any())
 
 
 def _missing_anywhere(
@@ -167,7 +168,7 @@ def _missing_anywhere(
   missing = np.zeros(count, np.uint8)
   for index in own:
     missing[index] = rows.read(index) is None  # reads it to check it
-  return np.flatnonzero(sharding.gather_processes(missing).any(axis=0)).tolist()
+  return np.flatnonzero(exchange.gather_processes(missing).any(axis=0)).tolist()
 
 
 def _compute(

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from inp_former_jax import sharding
 from inp_former_jax.data.row_file import CacheError, RowFile, free_disk
 from inp_former_jax.data.training_examples import Example
+from inp_former_jax.processes import exchange
 from inp_former_jax.training.progress import announce
 
 DEVICE, HOST, DISK = "device", "host", "disk"
@@ -192,7 +193,7 @@ def _needed(
 
 def _everywhere(fits: bool) -> bool:
   """Returns whether something fits on all processes."""
-  return bool(sharding.gather_processes(np.array([fits])).all())
+  return bool(exchange.gather_processes(np.array([fits])).all())
 
 
 def _figures(needed: Mapping[str, int], free: Mapping[str, int]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from inp_former_jax import sharding
+from inp_former_jax.processes import exchange
 from inp_former_jax.training.progress import announce
 
 # Shares of the time: below the first a wait does not matter, and a straggler
@@ -62,7 +62,7 @@ class InputWaits:
     own, self._seconds = self._seconds, 0.0
     if jax.process_count() == 1:
       return {}
-    shares = sharding.gather_processes(
+    shares = exchange.gather_processes(
       np.array(own / max(seconds, 1e-9), np.float32)
     )
     warning = describe_straggler(shares)

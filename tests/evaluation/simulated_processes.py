@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from inp_former_jax import sharding
+from inp_former_jax.processes import exchange
 
 T = TypeVar("T")
 
@@ -44,8 +44,8 @@ def simulate(
 
   monkeypatch.setattr(jax, "process_count", lambda: count)
   monkeypatch.setattr(jax, "process_index", lambda: own.index)
-  monkeypatch.setattr(sharding, "gather_processes", gather)
-  monkeypatch.setattr(sharding, "sum_over_processes", total)
+  monkeypatch.setattr(exchange, "gather_processes", gather)
+  monkeypatch.setattr(exchange, "sum_over_processes", total)
   results: list[T | BaseException] = [RuntimeError("did not run")] * count
 
   def run(index: int) -> None:

@@ -63,14 +63,14 @@ def test_two_processes_together_have_the_maps_of_one(monkeypatch):
   sent = [[], []]
   for process, share in enumerate(shares):
     monkeypatch.setattr(
-      worst_cases_lib.sharding,
+      worst_cases_lib.exchange,
       "sum_over_processes",
       lambda array, own=sent[process]: own.append(array) or array,
     )
     share.finish(SCORES, 4)
   totals = iter([a + b for a, b in zip(*sent, strict=True)])
   monkeypatch.setattr(
-    worst_cases_lib.sharding, "sum_over_processes", lambda array: next(totals)
+    worst_cases_lib.exchange, "sum_over_processes", lambda array: next(totals)
   )
   for index, anomaly_map in shares[0].finish(SCORES, 4).items():
     np.testing.assert_array_equal(anomaly_map, maps_of(index))

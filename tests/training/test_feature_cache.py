@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from inp_former_jax import sharding
+from inp_former_jax.processes import exchange
 from inp_former_jax.training import feature_cache
 
 
@@ -40,7 +40,7 @@ def test_the_other_processes_wait_for_the_first(path, monkeypatch):
     return np.array([[first[len(met) - 1]], own])
 
   monkeypatch.setattr(jax, "process_index", lambda: 1)
-  monkeypatch.setattr(sharding, "gather_processes", gather)
+  monkeypatch.setattr(exchange, "gather_processes", gather)
   with feature_cache._filling(path):
     assert met == [[False]] * 3
   assert not path.with_name("a.rows.filling.lock").exists()

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from inp_former_jax import sharding
+from inp_former_jax.processes import exchange
 from inp_former_jax.training.input_waits import InputWaits, describe_straggler
 
 
@@ -37,7 +37,7 @@ def slow_batches(seconds):
 def test_waits_of_two_processes_are_compared(monkeypatch, capsys):
   monkeypatch.setattr(jax, "process_count", lambda: 2)
   monkeypatch.setattr(
-    sharding, "gather_processes", lambda own: np.stack([np.float32(0), own])
+    exchange, "gather_processes", lambda own: np.stack([np.float32(0), own])
   )
   waits = InputWaits(slow_batches(0.02))
   for _ in range(5):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from inp_former_jax import sharding
+from inp_former_jax.processes import exchange
 
 AUTOMATIC = -1  # a tenth of the run, at most MOST_STEPS
 MOST_STEPS = 1000
@@ -71,7 +71,7 @@ class SaveTimes:
       return False
     wait = self._steps_to_wait(step)
     if jax.process_count() > 1:
-      wait = int(sharding.gather_processes(np.array([wait]))[0, 0])
+      wait = int(exchange.gather_processes(np.array([wait]))[0, 0])
       self._ask_at = step + wait
     return wait == 0
 

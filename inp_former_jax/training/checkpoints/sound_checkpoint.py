@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jax
 
-from inp_former_jax import sharding
+from inp_former_jax.processes import exchange
 from inp_former_jax.training.checkpoints import manifest
 from inp_former_jax.training.identity import CheckpointError
 from inp_former_jax.training.progress import warn
@@ -34,7 +34,7 @@ def choose(directory: pathlib.Path, steps: Sequence[int]) -> int:
   if jax.process_index() == 0:
     damage = _damage_of_first(directory, steps)
   # The steps too: on a network drive, others may still see what was moved.
-  text = sharding.from_first_process(json.dumps([damage, list(steps)]))
+  text = exchange.from_first_process(json.dumps([damage, list(steps)]))
   damage, steps = json.loads(text)
   if len(damage) == len(steps):
     others = "" if len(steps) == 1 else ", and so are all others"
@@ -84,7 +84,7 @@ def move_aside(directory: pathlib.Path, steps: Sequence[int]) -> None:
       target.parent.mkdir(exist_ok=True)
       os.rename(directory / str(step), target)
       warn(f"Moved the damaged checkpoint of step {step} to {target}.")
-  sharding.from_first_process("moved")  # all wait until they are moved
+  exchange.from_first_process("moved")  # all wait until they are moved
 
 
 def _unused(path: pathlib.Path) -> pathlib.Path:

@@ -26,8 +26,8 @@ import filelock
 import jax
 import numpy as np
 
-from inp_former_jax import sharding
 from inp_former_jax.atomic import replacing
+from inp_former_jax.processes import exchange
 from inp_former_jax.training.checkpoints.workdirs import prepare_workdir
 from inp_former_jax.training.identity import CheckpointError
 from inp_former_jax.training.progress import announce
@@ -133,7 +133,7 @@ def _attempt(path: pathlib.Path, job: str) -> Iterator[bool]:
       )
       # All meet after every attempt, because an exchange between processes
       # fails if one of them is late by minutes.
-      found = sharding.gather_processes(np.array([failure is not None, waits]))
+      found = exchange.gather_processes(np.array([failure is not None, waits]))
       refused, waits = bool(found[:, 0].any()), bool(found[:, 1].any())
       if not waits:
         break

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from inp_former_jax import sharding
+from inp_former_jax.processes import exchange
 from inp_former_jax.training.checkpoints.save_times import AUTOMATIC, SaveTimes
 
 
@@ -67,7 +67,7 @@ def two_processes(monkeypatch):
     return np.array([[first], array])
 
   monkeypatch.setattr(jax, "process_count", lambda: 2)
-  monkeypatch.setattr(sharding, "gather_processes", gather)
+  monkeypatch.setattr(exchange, "gather_processes", gather)
   return sent, received
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from inp_former_jax import sharding
+from inp_former_jax.processes import exchange
 from inp_former_jax.training.checkpoints import workdir_lock
 from inp_former_jax.training.identity import CheckpointError
 from tests.conftest import ROOT
@@ -142,7 +142,7 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
 def test_the_first_process_decides_for_all(tmp_path, monkeypatch, refused):
   monkeypatch.setattr(jax, "process_index", lambda: 1)
   monkeypatch.setattr(
-    sharding, "gather_processes", lambda own: np.array([[refused, False], own])
+    exchange, "gather_processes", lambda own: np.array([[refused, False], own])
   )
   if refused:
     with pytest.raises(CheckpointError, match="in use"):
