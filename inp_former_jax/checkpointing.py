@@ -1,30 +1,33 @@
 """Makes what `config.checkpoint` says: when to save, and which is the best."""
 
+import math
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from inp_former_jax.data.records import Dataset
 from inp_former_jax.evaluation.results import COLUMNS, SAMPLE_COLUMNS
 from inp_former_jax.processes import messages
-from inp_former_jax.training.checkpoints import saved_runs
+from inp_former_jax.training.checkpoints import workdirs
 from inp_former_jax.training.checkpoints.best_checkpoint import BestCheckpoint
+from inp_former_jax.training.checkpoints.checkpoint import Checkpointer
 from inp_former_jax.training.checkpoints.save_times import SaveTimes
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
-  """Checks `config.checkpoint.use` and `best` before training.
+  """Checks `config.checkpoint.best` before training.
 
   Args:
     config: The config of the run.
     dataset: The data set of the run.
 
   Raises:
-    ValueError: If `use` is unknown; or if `best` names no metric that an
-      evaluation of this data set gives, or nothing is evaluated during
-      training.
+    ValueError: If it names no metric that an evaluation of this data set gives,
+      or nothing is evaluated during training.
   """
-  saved_runs.check_use(config.checkpoint.use)
   best = config.checkpoint.best
   if not best:
     return
@@ -44,6 +47,48 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
       "so that no checkpoint can be the best. Leave the field empty, or have "
       "the model evaluated during training."
     )
+
+
+def require_room(config: ConfigDict, workdir: pathlib.Path, state: Any) -> None:
+  """Makes sure that the checkpoints of a run have room in its workdir.
+
+  Args:
+    config: The config of the run; `checkpoint` is read.
+    workdir: The folder of the run.
+    state: Shapes and dtypes of the training state, a pytree.
+
+  Raises:
+    CheckpointError: If too little space is left.
+  """
+  size = sum(
+    math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)
+  )
+  kept = config.checkpoint.keep + bool(config.checkpoint.best)
+  # With the one that is being saved, and the results.
+  workdirs.prepare_workdir(workdir, (kept + 1) * size + 50_000_000)
+
+
+def open_for_run(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  identity: Mapping[str, Any],
+  best: BestCheckpoint | None = None,
+) -> Checkpointer:
+  """Opens the checkpoints of a run that will save further ones.
+
+  Args:
+    config: The config of the run; `checkpoint.keep` is read.
+    workdir: The folder of the run.
+    identity: Description of the run, as `Checkpointer` takes it.
+    best: The values by which the best checkpoint is kept, if it is.
+  """
+  return Checkpointer(
+    workdir / "checkpoints",
+    identity,
+    keep=config.checkpoint.keep,
+    best=best,
+    cleans_up=True,
+  )
 
 
 def save_times(config: ConfigDict, start: int, total_steps: int) -> SaveTimes:

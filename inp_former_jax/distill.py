@@ -55,9 +55,10 @@ from inp_former_jax.field_names import (
 from inp_former_jax.models import placement, vit
 from inp_former_jax.processes.preemption import Preemption
 from inp_former_jax.training import loop
-from inp_former_jax.training.checkpoints import checkpoint, workdir_lock
+from inp_former_jax.training.checkpoints import workdir_lock
 from inp_former_jax.training.model_state import DTYPES
 from inp_former_jax.training.progress import announce
+from inp_former_jax.training.state_layout import lay_out
 from inp_former_jax.weights import (
   dinov2_rules,
   files,
@@ -121,14 +122,12 @@ def distill(
   graphdef, abstract = nnx.split(nnx.eval_shape(build))
   schedule = experiment.make_schedule(config, total_steps)
   optimizer = experiment.make_optimizer(config, schedule)
-  abstract = (abstract, jax.eval_shape(optimizer.init, abstract))
-  shardings = sharding.parameter_shardings(mesh, abstract)
-  init_optimizer = jax.jit(optimizer.init, out_shardings=shardings[1])
+  layout = lay_out(optimizer, abstract, mesh)
   distill_step = make_distill_step(graphdef, optimizer, *statistics)
   compiled_step = jax.jit(
     placement.on_mesh(mesh)(distill_step),
     donate_argnums=0,
-    out_shardings=(shardings, sharding.replicated(mesh)),
+    out_shardings=(layout.shardings, sharding.replicated(mesh)),
   )
   evaluate = held_out.make_evaluation(
     graphdef,
@@ -151,10 +150,10 @@ def distill(
   def initialise(teacher: Teacher):
     student = build()
     _initialise(student, config, teacher, targets[TRAIN], statistics)
-    trainable = jax.device_put(nnx.state(student), shardings[0])
+    trainable = jax.device_put(nnx.state(student), layout.shardings[0])
     r2 = evaluate(trainable)
     print(held_out.format_table(r2, "Held-out R2 at first"))
-    return trainable, init_optimizer(trainable)
+    return trainable, layout.init_optimizer(trainable)
 
   def train_step(state, batch):
     return compiled_step(state, batch["image"], batch["groups"])
@@ -167,14 +166,11 @@ def distill(
     return r2
 
   # 3. Where to start: the newest checkpoint, or the beginning.
-  folder, keep = workdir / "checkpoints", config.checkpoint.keep
-  with checkpoint.Checkpointer(
-    folder, identity, keep=keep, cleans_up=True
-  ) as checkpointer:
+  with checkpointing.open_for_run(config, workdir, identity) as checkpointer:
     start, state = loop.start_or_resume(
       checkpointer,
       batches,
-      sharding.abstract(abstract, shardings),
+      layout.abstract,
       functools.partial(initialise, teacher),
       total_steps,
     )

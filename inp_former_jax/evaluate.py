@@ -195,7 +195,6 @@ def evaluate_checkpoint(
     DataError: If the data set, or one of its files, cannot be used.
   """
   check_settings(config)
-  saved_runs.check_use(config.checkpoint.use)
   experiment.preprocessing(config)  # checks the sizes
   zero_shot = config.protocol == field_ranges.ZERO_SHOT
   own = trained_in = workdirs.absolute_workdir(workdir)

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data import few_shot, holdout, loader, mixing
+from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.data.demo import parts
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.layouts import registry
@@ -212,6 +213,16 @@ def create_model(
   return model_state.create(
     model_settings(config), mesh, encoder_weights=source, seed=config.seed
   )
+
+
+def num_examples(config: ConfigDict, num_images: int) -> int:
+  """Returns the examples of an epoch, which few-shot training multiplies.
+
+  Args:
+    config: The config of the run; `data.shots` is read.
+    num_images: The number of images to train on.
+  """
+  return num_images * (len(AUGMENTATIONS) if config.data.shots else 1)
 
 
 def num_steps(config: ConfigDict, num_examples: int) -> int:

@@ -224,8 +224,8 @@ class _Answering:
 
 
 def _line(answer) -> str:
-  from inp_former_jax.data.image_files import printable
   from inp_former_jax.inference.decision import DECISIONS
+  from inp_former_jax.terminal import printable
 
   return (
     f"{answer.score:.4f}  {DECISIONS[answer.is_anomalous]:<9}  "

@@ -18,7 +18,6 @@ from inp_former_jax import (
   field_ranges,
   train,
 )
-from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.data.names import path_within
 from inp_former_jax.evaluation import report, results
 from inp_former_jax.field_names import naming_fields
@@ -273,9 +272,8 @@ def _last_metrics(
     return None
   last = config.steps
   if not last:
-    examples = len(experiment.read_dataset(config, folder).train)
-    ways = len(AUGMENTATIONS) if config.data.shots else 1
-    last = experiment.num_steps(config, ways * examples)
+    images = len(experiment.read_dataset(config, folder).train)
+    last = experiment.num_steps(config, experiment.num_examples(config, images))
   return found if found[0] == last else None
 
 

@@ -1,5 +1,7 @@
 """Text for a terminal, which names from data must not be able to control."""
 
+import os
+
 
 def escaped(text: object) -> str:
   r"""Returns a text that can be printed, whatever names it holds.
@@ -21,6 +23,22 @@ def escaped(text: object) -> str:
   return "".join(
     c if c.isprintable() or c in "\n\t" else _escape(c) for c in text
   )
+
+
+def printable(name: object) -> str:
+  """Returns the name of a file for an error, in a line of printable text.
+
+  Unlike `escaped`, it sets a name apart from the text around it.
+
+  Args:
+    name: The path of the file, or an object whose `str` is its name.
+
+  Returns:
+    The name; in quotes and with escapes if it holds line breaks, other control
+    characters or bytes that are no text.
+  """
+  text = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+  return text if text.isprintable() else repr(text)
 
 
 def _escape(character: str) -> str:

@@ -1,7 +1,9 @@
 """Trains a model, or resumes a run, and evaluates it."""
 
-import math
+import functools
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -16,7 +18,6 @@ from inp_former_jax import (
   training_inputs,
 )
 from inp_former_jax.data import unreadable
-from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.field_names import naming_fields
 from inp_former_jax.inference import trained
@@ -25,15 +26,15 @@ from inp_former_jax.processes.preemption import Preemption
 from inp_former_jax.training import identity as identity_of
 from inp_former_jax.training import loop
 from inp_former_jax.training.checkpoints import (
-  checkpoint,
   saved_runs,
   workdir_lock,
-  workdirs,
 )
 from inp_former_jax.training.input_waits import InputWaits
+from inp_former_jax.training.model_state import ModelState
 from inp_former_jax.training.progress import announce
 from inp_former_jax.training.start_up import StartUp
-from inp_former_jax.training.train_step import jit_train_step
+from inp_former_jax.training.state_layout import StateLayout, lay_out
+from inp_former_jax.training.train_step import State, jit_train_step
 
 
 @naming_fields()
@@ -78,8 +79,9 @@ def train_and_evaluate(
   announce(experiment.describe(dataset))
   checkpointing.check(config, dataset)
   experiment.log_shots(config, dataset, workdir)
-  ways = len(AUGMENTATIONS) if config.data.shots else 1
-  total_steps = experiment.num_steps(config, ways * len(dataset.train))
+  total_steps = experiment.num_steps(
+    config, experiment.num_examples(config, len(dataset.train))
+  )
   agreement.require_same(
     {"steps": total_steps, "mesh": mesh.shape}
     | identity_of.image_lists(dataset)
@@ -93,15 +95,9 @@ def train_and_evaluate(
   model = experiment.create_model(config, mesh, workdir)
   schedule = experiment.make_schedule(config, total_steps)
   optimizer = experiment.make_optimizer(config, schedule)
-  abstract = (
-    model.abstract_trainable,
-    jax.eval_shape(optimizer.init, model.abstract_trainable),
-  )
-  shardings = sharding.parameter_shardings(mesh, abstract)
-  abstract = sharding.abstract(abstract, shardings)
-  init_optimizer = jax.jit(optimizer.init, out_shardings=shardings[1])
+  layout = lay_out(optimizer, model.abstract_trainable, mesh)
   compiled_step = jit_train_step(
-    model.graphdef, optimizer, mesh, shardings, **config.loss
+    model.graphdef, optimizer, mesh, layout.shardings, **config.loss
   )
   answering = trained.from_state(
     model,
@@ -112,37 +108,22 @@ def train_and_evaluate(
     top_fraction=config.evaluation.top_fraction,
   )
 
-  def initialise():
-    if config.init_from:
-      source_step, trainable = saved_runs.restore_initial(
-        config.init_from, model.abstract_trainable, identity
-      )
-      announce(f"Starting from step {source_step} of {config.init_from}.")
-    else:
-      trainable = model.initial_trainable()
-    return trainable, init_optimizer(trainable)
-
   def train_step(state, batch):
     return compiled_step(state, model.frozen, **inputs.arguments(batch))
 
   # 3. The start: the newest checkpoint of the workdir, which must belong to
   #    this config and this encoder; or else the parameters that
   #    `config.init_from` names; or else random ones.
-  keep = config.checkpoint.keep
-  best = checkpointing.best_checkpoint(config, workdir)
-  state_bytes = sum(
-    math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(abstract)
-  )
-  kept = keep + (1 if best is None else 2)  # with the one that is being saved
-  workdirs.prepare_workdir(workdir, kept * state_bytes + 50_000_000)
+  checkpointing.require_room(config, workdir, layout.abstract)
   identity = experiment.identity(config, dataset, model.encoder_sha256)
   agreement.require_same({"encoder.sha256": model.encoder_sha256})
-  folder = workdir / "checkpoints"
-  with checkpoint.Checkpointer(
-    folder, identity, keep=keep, best=best, cleans_up=True
+  best = checkpointing.best_checkpoint(config, workdir)
+  initialise = functools.partial(_initialise, config, model, layout, identity)
+  with checkpointing.open_for_run(
+    config, workdir, identity, best
   ) as checkpointer:
     start, state = loop.start_or_resume(
-      checkpointer, inputs.batches, abstract, initialise, total_steps
+      checkpointer, inputs.batches, layout.abstract, initialise, total_steps
     )
     if best:
       best.forget_after(start)
@@ -208,6 +189,23 @@ def train_and_evaluate(
   if best:
     best.note(total_steps, result.mean)
   return result
+
+
+def _initialise(
+  config: ConfigDict,
+  model: ModelState,
+  layout: StateLayout,
+  identity: Mapping[str, Any],
+) -> State:
+  """Returns the state of a run that has no checkpoint yet."""
+  if config.init_from:
+    source_step, trainable = saved_runs.restore_initial(
+      config.init_from, model.abstract_trainable, identity
+    )
+    announce(f"Starting from step {source_step} of {config.init_from}.")
+  else:
+    trainable = model.initial_trainable()
+  return trainable, layout.init_optimizer(trainable)
 
 
 def _require_same_start(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -145,29 +145,45 @@ def training_inputs(
     raise ValueError(
       f"`cache` is {config.cache!r}; expected one of {', '.join(CACHES)}."
     )
-  augmented, sampling = config.data.shots > 0, config.data.sampling
-  processes = {
-    "process_index": jax.process_index(),
-    "process_count": jax.process_count(),
-  }
-  common = processes | {"batch_size": config.batch_size, "seed": config.seed}
   if config.cache == FEATURES:
-    if config.data.skip_unreadable:
-      raise ValueError(
-        "`skip_unreadable`=True cannot be used with `cache`=features, whose "
-        "file would keep other images' features. Set `cache`=images or off."
-      )
-    items, groups = epoch(dataset.train, augmented, sampling)
-    compute = functools.partial(
-      _compute_features, config, dataset, items, preprocessing, mesh, processes
+    return _feature_inputs(config, dataset, preprocessing, mesh)
+  return _image_inputs(config, dataset, preprocessing, mesh, workdir)
+
+
+def _feature_inputs(
+  config: ConfigDict,
+  dataset: Dataset,
+  preprocessing: Preprocessing,
+  mesh: Mesh,
+) -> FeatureInputs:
+  if config.data.skip_unreadable:
+    raise ValueError(
+      "`skip_unreadable`=True cannot be used with `cache`=features, whose "
+      "file would keep other images' features. Set `cache`=images or off."
     )
-    return FeatureInputs(
-      compute,
-      source=range(len(items)),
-      groups=groups,
-      num_threads=config.data.num_threads,
-      **common,
-    )
+  augmented, sampling = config.data.shots > 0, config.data.sampling
+  items, groups = epoch(dataset.train, augmented, sampling)
+  compute = functools.partial(
+    _compute_features, config, dataset, items, preprocessing, mesh
+  )
+  return FeatureInputs(
+    compute,
+    source=range(len(items)),
+    groups=groups,
+    batch_size=config.batch_size,
+    seed=config.seed,
+    num_threads=config.data.num_threads,
+    **_process(),
+  )
+
+
+def _image_inputs(
+  config: ConfigDict,
+  dataset: Dataset,
+  preprocessing: Preprocessing,
+  mesh: Mesh,
+  workdir: pathlib.Path,
+) -> ImageInputs:
   load = functools.partial(load_image, preprocessing=preprocessing)
   if config.cache == IMAGES:
     folder = cache_folder(config.cache_dir)
@@ -180,11 +196,13 @@ def training_inputs(
   batches = loader.training_batches(
     dataset.train,
     preprocessing,
-    augmented=augmented,
-    sampling=sampling,
+    augmented=config.data.shots > 0,
+    sampling=config.data.sampling,
     load=load,
+    batch_size=config.batch_size,
+    seed=config.seed,
     **_workers(config),
-    **common,
+    **_process(),
   )
   return ImageInputs(batches, mesh)
 
@@ -195,7 +213,6 @@ def _compute_features(
   items: Sequence[Any],
   preprocessing: Preprocessing,
   mesh: Mesh,
-  processes: Mapping[str, int],
   model: ModelState,
 ) -> Features:
   read = functools.partial(
@@ -204,7 +221,7 @@ def _compute_features(
     load=functools.partial(load_image, preprocessing=preprocessing),
     batch_size=config.batch_size,
     **_workers(config),
-    **processes,
+    **_process(),
   )
   return feature_cache.prepare(
     model,
@@ -224,4 +241,11 @@ def _workers(config: ConfigDict) -> dict[str, Any]:
   return {
     "num_workers": config.data.num_workers,
     "num_threads": config.data.num_threads,
+  }
+
+
+def _process() -> dict[str, int]:
+  return {
+    "process_index": jax.process_index(),
+    "process_count": jax.process_count(),
   }

@@ -71,11 +71,13 @@ TOP = {
   "sharding",
   "terminal",
   "atomic",
+  "buckets",
   "command_line",
   "compilation_cache",
   "config_files",
   "field_names",
   "freed_memory",
+  "hashing",
   "user_cache",
 }
 MAX_LINES = 350

@@ -24,7 +24,6 @@ from ml_collections import ConfigDict
 from inp_former_jax import experiment, sharding, training_inputs
 from inp_former_jax.benchmarks import compiling, steps
 from inp_former_jax.data import loader
-from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.data.cache_key import cache_folder
 from inp_former_jax.data.records import Dataset
 from inp_former_jax.field_names import naming_fields
@@ -154,8 +153,7 @@ def _train(
   mesh: jax.sharding.Mesh,
   num_epochs: int,
 ) -> TrainRun:
-  ways = len(AUGMENTATIONS) if config.data.shots else 1
-  images = ways * len(dataset.train)
+  images = experiment.num_examples(config, len(dataset.train))
   num_steps = loader.steps_per_epoch(images, config.batch_size)
   stepper = _Stepper(config, model, mesh, inputs)
   state = stepper.initial()

@@ -20,6 +20,7 @@ from inp_former_jax.benchmarks.compiling import Program
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.models import complexity
 from inp_former_jax.training.model_state import DTYPES
+from inp_former_jax.training.state_layout import lay_out
 from inp_former_jax.training.train_step import (
   State,
   encodes_apart,
@@ -95,12 +96,13 @@ def recipe(
     copy = jax.tree.map(lambda x: x + 0, trainable)
     return copy, optimizer.init(copy)
 
-  abstract = jax.eval_shape(initialise, trainable)
-  shardings = sharding.parameter_shardings(mesh, abstract)
+  layout = lay_out(optimizer, trainable, mesh)
   return Recipe(
-    abstract=sharding.abstract(abstract, shardings),
-    initialise=jax.jit(initialise, out_shardings=shardings),
-    step=jit_train_step(graphdef, optimizer, mesh, shardings, **config.loss),
+    abstract=layout.abstract,
+    initialise=jax.jit(initialise, out_shardings=layout.shardings),
+    step=jit_train_step(
+      graphdef, optimizer, mesh, layout.shardings, **config.loss
+    ),
   )
 
 

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.pixel_limits import max_pixels, too_large
+from inp_former_jax.terminal import printable
 
 # The formats that are opened, whatever a file is called; JPEG includes MPO.
 # Pillow knows others, of which some start other programs (EPS: Ghostscript).
@@ -195,20 +196,6 @@ def _require_single_picture(image: Image.Image, source: ImageSource) -> None:
       "expected a single picture, because the others would be left out. Save "
       "each frame as an image file of its own."
     )
-
-
-def printable(source: ImageSource) -> str:
-  """Returns the name of a file for an error, in a line of printable text.
-
-  Args:
-    source: The path of the file, or the file within a TFDS data set.
-
-  Returns:
-    The path; in quotes and with escapes if it holds line breaks, other control
-    characters or bytes that are no text.
-  """
-  name = str(os.fsdecode(source) if isinstance(source, bytes) else source)
-  return name if name.isprintable() else repr(name)
 
 
 def find_images(folder: str | os.PathLike) -> list[pathlib.Path]:

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from inp_former_jax.data.errors import DataError
-from inp_former_jax.data.image_files import printable
+from inp_former_jax.terminal import printable
 
 LONGEST = 255  # bytes of a name, in the file systems in use
 # Characters by which the text after them is shown in another order.

@@ -15,14 +15,13 @@ from PIL import Image
 from inp_former_jax import sharding
 from inp_former_jax.atomic import replacing
 from inp_former_jax.data.errors import DataError
-from inp_former_jax.data.image_files import printable
 from inp_former_jax.data.names import path_within
 from inp_former_jax.data.records import Record
 from inp_former_jax.inference.predict_step import Prediction
 from inp_former_jax.inference.record_batches import Reading, predict_records
 from inp_former_jax.inference.trained import TrainedModel
 from inp_former_jax.processes import exchange
-from inp_former_jax.terminal import escaped
+from inp_former_jax.terminal import escaped, printable
 
 FOLDER = "predictions"
 

@@ -1,7 +1,6 @@
 """The JSON file beside an exported model: all that its user must know."""
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import pathlib
@@ -11,6 +10,7 @@ from typing import Any
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.exporting import answers
 from inp_former_jax.exporting.check import Comparison
+from inp_former_jax.hashing import file_sha256
 from inp_former_jax.inference.calibration import Calibration
 from inp_former_jax.inference.trained import TrainedModel
 
@@ -86,7 +86,7 @@ def write(
   whole = {
     **content,
     "files": {
-      path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+      path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
       for path in paths
     },
     "comparisons": [dataclasses.asdict(c) for c in comparisons],
@@ -155,8 +155,3 @@ def _version(package: str) -> str | None:
     return importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:
     return None
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()

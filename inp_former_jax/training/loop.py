@@ -54,8 +54,8 @@ class Hooks:
     evaluate: Function called every `evaluate_every` steps with the same
       arguments, but not after the last step, whose state the trainer evaluates
       itself. Its result is ignored.
-    is_save_due: Function that is asked after every step but the last whether to
-      save a checkpoint, see `save_times.SaveTimes`.
+    is_save_due: Function that is asked after every step whether to save a
+      checkpoint, see `save_times.SaveTimes`.
     evaluate_every: Number of steps between evaluations; 0 for none.
   """
 

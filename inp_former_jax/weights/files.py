@@ -1,7 +1,6 @@
 """Files of weights: names and arrays in `.npz`, `.safetensors` and `.pth`."""
 
 import errno
-import hashlib
 import pathlib
 from collections.abc import Mapping
 
@@ -11,6 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from inp_former_jax.atomic import replacing
+from inp_former_jax.hashing import file_sha256
 from inp_former_jax.weights.headers import (
   SUFFIXES,
   Header,
@@ -146,9 +146,3 @@ def _write_torch(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   # Given a path, torch.save would write the temporary name into the file.
   with replacing(path) as part, open(part, "wb") as file:
     torch.save(tensors, file)
-
-
-def file_sha256(path: pathlib.Path) -> str:
-  """Computes the sha256 checksum of a file, in hex."""
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,10 +3,10 @@
 import difflib
 import os
 import pathlib
-import re
 from collections.abc import Sequence
 from typing import TypeVar
 
+from inp_former_jax.buckets import mount_hint, scheme_of
 from inp_former_jax.data.errors import DataError
 from inp_former_jax.data.image_files import EXTENSIONS
 from inp_former_jax.data.layouts.listing import (
@@ -17,8 +17,6 @@ from inp_former_jax.data.layouts.listing import (
 from inp_former_jax.data.records import Record
 
 _Value = TypeVar("_Value")
-# gs://bucket; also gs:/bucket, which pathlib makes of it.
-_ADDRESS = re.compile(r"\w{2,}:/")
 
 
 def absolute(root: str | os.PathLike) -> pathlib.Path:
@@ -31,11 +29,11 @@ def absolute(root: str | os.PathLike) -> pathlib.Path:
     DataError: If it is an address such as gs://bucket.
   """
   path = pathlib.Path(os.path.abspath(os.path.expanduser(root)))
-  if _ADDRESS.match(os.fspath(root)) and not path.exists():
+  scheme = scheme_of(root)
+  if scheme:
     raise DataError(
-      f"`root`={root} is in a bucket, whose images cannot be read. Mount the "
-      "bucket as a folder (gs: for example with gcsfuse, s3: with mount-s3), "
-      "and name that folder."
+      f"`root`={root} is in a bucket, whose images cannot be read. "
+      f"{mount_hint(scheme)}"
     )
   return path
 

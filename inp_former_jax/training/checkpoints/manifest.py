@@ -13,7 +13,7 @@ import os
 import pathlib
 
 from inp_former_jax.atomic import replacing
-from inp_former_jax.weights.files import file_sha256
+from inp_former_jax.hashing import file_sha256
 
 NAME = "sha256.json"  # in the folder of a checkpoint
 # Orbax writes these after the manifest; they hold times and types, no values.

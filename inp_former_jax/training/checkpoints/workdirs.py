@@ -2,15 +2,11 @@
 
 import os
 import pathlib
-import re
 import shutil
 import tempfile
 
+from inp_former_jax.buckets import mount_hint, scheme_of
 from inp_former_jax.training.identity import CheckpointError
-
-# What mounts a bucket as a folder in which files can be renamed; rclone does
-# so for most of them.
-_MOUNTS = {"gs": "gcsfuse"}
 
 
 def absolute_workdir(workdir: str | os.PathLike) -> pathlib.Path:
@@ -78,15 +74,14 @@ def refuse_buckets(workdir: str | os.PathLike) -> None:
   """Refuses addresses such as gs://bucket, which would become folders here.
 
   Args:
-    workdir: Folder of a run, also if `pathlib` has made a path of an address.
+    workdir: Folder of a run.
 
   Raises:
     CheckpointError: If it is such an address.
   """
-  found = re.search(r"(?:^|/)(\w{2,}):/", str(workdir))
-  if found:
+  scheme = scheme_of(workdir)
+  if scheme:
     raise CheckpointError(
       f"The workdir {workdir} is in a bucket, where logs and results cannot be "
-      f"written. Mount the bucket as a folder ({found[1]}: for example with "
-      f"{_MOUNTS.get(found[1], 'rclone mount')}), and name that folder."
+      f"written. {mount_hint(scheme)}"
     )
