@@ -173,11 +173,6 @@ def compile_work(config: ConfigDict, mesh: Mesh, work: str) -> Compiled:
   return Compiled(work, parts, flops, program, "", exchanges)
 
 
-def compile_works(config: ConfigDict, mesh: Mesh) -> dict[str, Compiled]:
-  """Compiles prediction and training step, see `compile_work`."""
-  return {work: compile_work(config, mesh, work) for work in WORKS}
-
-
 def with_batch(config: ConfigDict, batch_size: int) -> ConfigDict:
   """Returns a config with another number of images in the global batch."""
   changed = config.copy_and_resolve_references()

@@ -33,7 +33,10 @@ def config(config):
 
 def test_both_works_are_compiled_without_weights(config):
   mesh = sharding.make_mesh(1, 1)
-  works = ahead_of_time.compile_works(config, mesh)
+  works = {
+    work: ahead_of_time.compile_work(config, mesh, work)
+    for work in ahead_of_time.WORKS
+  }
   assert list(works) == ["predict", "step"]
   predict, step = works.values()
   # The step holds the optimizer's state too (three moments and a count), and
@@ -61,7 +64,7 @@ def test_both_works_are_compiled_without_weights(config):
 def test_a_batch_that_the_chips_cannot_share_is_refused(config):
   config.batch_size = 0
   with pytest.raises(ValueError, match="config.batch_size is 0"):
-    ahead_of_time.compile_works(config, sharding.make_mesh(1, 1))
+    ahead_of_time.compile_work(config, sharding.make_mesh(1, 1), "step")
 
 
 def test_what_does_not_fit_is_a_result(config, monkeypatch):
@@ -135,7 +138,10 @@ def test_the_kernel_compiles_for_tpus(config):
   config.model.encoder = "dinov2_vit_small_14"
   config.data.resize = config.data.crop = 392
   mesh = ahead_of_time.topology_mesh("v5e:2x2", 2)
-  works = ahead_of_time.compile_works(config, mesh)
+  works = {
+    work: ahead_of_time.compile_work(config, mesh, work)
+    for work in ahead_of_time.WORKS
+  }
   assert all("softmax_attention" in w.program.text for w in works.values())
   assert not works["predict"].exchanges
   step = works["step"]

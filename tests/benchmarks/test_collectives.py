@@ -65,7 +65,10 @@ config.model.encoder = "dinov2reg_vit_femto_14"
 config.data.resize = config.data.crop = 56
 config.batch_size, fsdp = int(sys.argv[1]), int(sys.argv[2])
 mesh = sharding.make_mesh(-1, fsdp)
-works = ahead_of_time.compile_works(config, mesh)
+works = {
+  work: ahead_of_time.compile_work(config, mesh, work)
+  for work in ahead_of_time.WORKS
+}
 found = {
   work: {
     "parts": compiled.parts,
