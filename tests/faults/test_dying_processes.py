@@ -17,7 +17,7 @@ def kill_second_of(pair) -> str:
   return pair[0].text
 
 
-def test_killed_in_a_step_ends_the_other_which_names_it(
+def test_killed_in_a_step_or_a_save_ends_the_other_which_names_it(
   dataset_root, workdir, runs
 ):
   config = running.small_config(dataset_root, 4000)
