@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import psutil
 
-from inp_former_jax.processes import messages
+from inp_former_jax.processes import coordination, messages
 from inp_former_jax.terminal import escaped
 
 _NOTICE = "inp_former_jax/ending/notice"
@@ -36,7 +36,7 @@ def end_all(code: int, line: str) -> NoReturn:
   notice = {"process": messages.index(), "code": code, "line": line}
   is_first, silent = True, []
   if messages.index():
-    # At once: if it was the first process that died, JAX aborts this one.
+    # At once: if the first process's host is lost, JAX aborts this one.
     print_line(line)
     line = ""
   if messages.several():
@@ -44,10 +44,10 @@ def end_all(code: int, line: str) -> NoReturn:
       is_first = messages.put(_NOTICE, json.dumps(notice))
       silent = _others_that_stay() if is_first else []
     except RuntimeError:
-      silent = [0]  # it serves the messages
+      silent = [0]  # its host serves the messages
   if silent:
     line = _silent(silent) + line.removeprefix("error: ")
-  _leave(code, line)
+  _leave(code, line, others_left=is_first)
 
 
 def end_now(code: int, line: str) -> NoReturn:
@@ -64,10 +64,11 @@ def end_now(code: int, line: str) -> NoReturn:
 
 
 def end_children() -> None:
-  """Kills the processes that this one has started."""
+  """Kills what this process has started, but for the service of messages."""
   for child in psutil.Process().children(recursive=True):
-    with contextlib.suppress(psutil.NoSuchProcess):
-      child.kill()
+    if not coordination.is_service(child.pid):
+      with contextlib.suppress(psutil.NoSuchProcess):
+        child.kill()
 
 
 def listen() -> None:
@@ -80,7 +81,7 @@ def _listen() -> None:
     try:
       text = messages.get(_NOTICE, _LISTENING)
     except (RuntimeError, AssertionError):
-      return  # shut down, or the first process died: then JAX ends this one
+      return  # shut down, or the first host is lost: then JAX aborts this one
     if text:
       notice = json.loads(text)
       _claim(notice["code"])
@@ -109,32 +110,36 @@ def _others_that_stay() -> list[int]:
   staying = set(range(messages.count())) - {messages.index()}
   deadline = time.monotonic() + _PATIENCE
   while staying and time.monotonic() < deadline:
-    for key in messages.keys_under(_LEAVING):
-      staying.discard(int(key.rpartition("/")[2]))
+    staying -= {int(number) for number in messages.under(_LEAVING)}
     time.sleep(0.05)
   return sorted(staying)
 
 
-def _leave(code: int, line: str) -> NoReturn:
-  # Printed first: as soon as the first process is gone, JAX aborts the others.
+def _leave(code: int, line: str, *, others_left: bool = False) -> NoReturn:
+  # Printed first: where the first process ends its container, JAX aborts this.
   print_line(line)
   if messages.several():
     try:
       messages.put(f"{_LEAVING}/{messages.index()}", "")
       if messages.index() == 0:
-        _others_that_stay()
+        if not others_left:
+          _others_that_stay()
         time.sleep(0.5)
     except RuntimeError:
-      pass  # the first process is gone
+      pass  # the first host is lost
   end_now(code, "")
 
 
-def _silent(numbers: list[int]) -> str:
+def name_processes(numbers: list[int]) -> str:
+  """Returns "process 3", or "processes 3, 4", with the first ten numbers."""
   shown = ", ".join(map(str, numbers[:10])) + (", ..." if numbers[10:] else "")
-  noun = "process" if len(numbers) == 1 else "processes"
+  return f"{'process' if len(numbers) == 1 else 'processes'} {shown}"
+
+
+def _silent(numbers: list[int]) -> str:
   return (
-    f"error: the {noun} {shown} gave no answer: killed, or the host is lost. "
-    "Start all processes again to resume from the newest checkpoint. "
+    f"error: {name_processes(numbers)} gave no answer: killed, or the host is "
+    "lost. Start all processes again to resume from the newest checkpoint. "
   )
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import jax
 
-from inp_former_jax.processes import roll_call
+from inp_former_jax.processes import coordination, roll_call
 
 JOIN_TIMEOUT = 45
-# A process that died unseen ends the others after this time, within a minute.
-_HEARTBEAT_TIMEOUT = 40
+# After this time JAX aborts all others: later than `liveness` ends them.
+_HEARTBEAT_TIMEOUT = 55
 # At the end the others wait for the first one, which writes the report.
 _SHUTDOWN_TIMEOUT = 3600
 
@@ -52,14 +52,15 @@ def join(
         seconds=seconds,
       )
   try:
-    jax.distributed.initialize(
-      coordinator,
-      num_processes,
-      process_id,
-      initialization_timeout=seconds,
-      heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT,
-      shutdown_timeout_seconds=_SHUTDOWN_TIMEOUT,
-    )
+    with coordination.apart():
+      jax.distributed.initialize(
+        coordinator,
+        num_processes,
+        process_id,
+        initialization_timeout=seconds,
+        heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT,
+        shutdown_timeout_seconds=_SHUTDOWN_TIMEOUT,
+      )
   except ValueError as error:
     raise ValueError(
       f"--distributed could not find the other processes ({error}) Outside of "

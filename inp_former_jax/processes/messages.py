@@ -41,7 +41,7 @@ def put(key: str, value: str) -> bool:
     Whether it was written; False if there is one of this name already.
 
   Raises:
-    RuntimeError: If the first process cannot be reached.
+    RuntimeError: If the service of messages cannot be reached.
   """
   try:
     _client().key_value_set(key, value)
@@ -50,6 +50,19 @@ def put(key: str, value: str) -> bool:
       return False
     raise
   return True
+
+
+def put_newest(key: str, value: str) -> None:
+  """Writes a message in place of the one of this name, if there is one.
+
+  Args:
+    key: Name of the message.
+    value: The message.
+
+  Raises:
+    RuntimeError: If the service of messages cannot be reached.
+  """
+  _client().key_value_set(key, value, allow_overwrite=True)
 
 
 def get(key: str, seconds: float) -> str | None:
@@ -63,7 +76,7 @@ def get(key: str, seconds: float) -> str | None:
     The message; None if it has not come.
 
   Raises:
-    RuntimeError: If the first process cannot be reached.
+    RuntimeError: If the service of messages cannot be reached.
   """
   try:
     return _client().blocking_key_value_get(key, max(1, int(seconds * 1000)))
@@ -73,9 +86,10 @@ def get(key: str, seconds: float) -> str | None:
     raise
 
 
-def keys_under(folder: str) -> list[str]:
-  """Returns the names of the messages whose names begin with `folder`/."""
-  return [key for key, _ in _client().key_value_dir_get(folder)]
+def under(folder: str) -> dict[str, str]:
+  """Returns the messages named `folder`/..., by what follows."""
+  found = _client().key_value_dir_get(folder)
+  return {key.removeprefix(f"{folder}/"): value for key, value in found}
 
 
 def wait_for_all(name: str, seconds: float) -> None:

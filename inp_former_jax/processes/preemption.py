@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import jax
 from jax.experimental import multihost_utils
 
-from inp_former_jax.processes import ending, messages
+from inp_former_jax.processes import ending, liveness, messages
 from inp_former_jax.terminal import escaped
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -180,8 +180,9 @@ class Preemption:
       signal.signal(number, self._handle)
     if messages.several():
       ending.listen()
+      liveness.watch()
       if faulthandler.is_enabled():
-        # JAX aborts when a process is lost; all traces would hide its message.
+        # JAX aborts when a host is lost; all traces would hide its message.
         faulthandler.enable(all_threads=False)
     # Orbax says it several times; the last line of the run says more.
     logging.getLogger("absl").addFilter(
