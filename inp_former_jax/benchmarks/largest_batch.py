@@ -9,7 +9,7 @@ def search(
   """Finds the largest batch that fits, to a thirty-second of its size.
 
   It doubles, then halves the interval; where two attempts have told how memory
-  grows, it tries the size that this predicts.
+  grows, it tries the size that this predicts, until that was once too large.
 
   Args:
     memory: Function that compiles for a batch and returns the bytes that it
@@ -22,28 +22,32 @@ def search(
   """
   taken: dict[int, int] = {}
   too_large: int | None = None
-  candidate = start
+  candidate, predicted, trusted = start, False, True
   while True:
     size = memory(candidate)
     if size is None:
       too_large = candidate
+      trusted = trusted and not predicted
     else:
       taken[candidate] = size
     fits = max(taken, default=0)
     if too_large is not None and too_large - fits <= max(1, fits // 32):
       return fits
-    candidate = _next(taken, too_large, limit, predict=size is not None)
+    prediction = _predict(taken, limit) if trusted and size is not None else 0
+    predicted = prediction > 0
+    doubled = 2 * fits if too_large is None else (fits + too_large) // 2
+    candidate = max(prediction or doubled, fits + max(1, fits // 32))
+    if too_large is not None:
+      candidate = min(candidate, too_large - 1)
 
 
-def _next(
-  taken: dict[int, int], too_large: int | None, limit: int, *, predict: bool
-) -> int:
-  """Returns a batch between the largest that fits and the one that does not."""
-  *before, fits = sorted(taken) or [0]
-  candidate = 2 * fits if too_large is None else (fits + too_large) // 2
-  if before and predict:
-    growth = (taken[fits] - taken[before[-1]]) / (fits - before[-1])
-    if growth > 0:
-      candidate = fits + int((limit - taken[fits]) / growth)
-  candidate = max(candidate, fits + max(1, fits // 32))
-  return candidate if too_large is None else min(candidate, too_large - 1)
+def _predict(taken: dict[int, int], limit: int) -> int:
+  """Returns the batch that takes all memory; 0 if two attempts do not tell."""
+  if len(taken) < 2:
+    return 0
+  *_, before, fits = sorted(taken)
+  growth = (taken[fits] - taken[before]) / (fits - before)
+  left = limit - taken[fits]
+  if growth <= 0 or left <= 0:
+    return 0
+  return fits + min(int(left / growth), 15 * fits)

@@ -131,8 +131,9 @@ def _close_refusal(response: requests.Response, **unused) -> None:
 def _explain(error: OSError | ValueError) -> str:
   """Describes what went wrong and what to do about it."""
   reason = str(error).rstrip(".")
-  if isinstance(error, requests.HTTPError):
-    answer = f"{error.response.status_code} {error.response.reason}"
+  response = getattr(error, "response", None)
+  if isinstance(error, requests.HTTPError) and response is not None:
+    answer = f"{response.status_code} {response.reason}"
     return (
       f"the server answers {answer}. The file may have moved, may need a login "
       "or another network, or the server may be overloaded: try again later."
