@@ -8,8 +8,8 @@ def search(
 ) -> int:
   """Finds the largest batch that fits, to a thirty-second of its size.
 
-  It doubles, then halves the interval; where two attempts have told how memory
-  grows, it tries the size that this predicts, until that was once too large.
+  It tries the size that the memory of the attempts before predicts, until that
+  was once too large; then it halves the interval.
 
   Args:
     memory: Function that compiles for a batch and returns the bytes that it
@@ -42,11 +42,13 @@ def search(
 
 
 def _predict(taken: dict[int, int], limit: int) -> int:
-  """Returns the batch that takes all memory; 0 if two attempts do not tell."""
-  if len(taken) < 2:
+  """Returns the batch that takes all memory; 0 if the attempts do not tell."""
+  if not taken:
     return 0
-  *_, before, fits = sorted(taken)
-  growth = (taken[fits] - taken[before]) / (fits - before)
+  # Of one attempt the part that does not grow with the batch is not known; to
+  # take it for 0 predicts too little.
+  *_, before, fits = sorted({0: 0} | taken)
+  growth = (taken[fits] - taken.get(before, 0)) / (fits - before)
   left = limit - taken[fits]
   if growth <= 0 or left <= 0:
     return 0

@@ -4,10 +4,13 @@ Letters in shapes: B batch, N tokens, C width.
 """
 
 import functools
+from typing import Any
 
 import jax
 from flax import nnx
+from flax.nnx.nn import dtypes
 
+from inp_former_jax.models import placement
 from inp_former_jax.models.attention import AUTO, softmax_attention
 from inp_former_jax.models.precision import at_least_float32
 
@@ -74,8 +77,21 @@ def linear_layer(
   """
   kernel_init = kernel_init or nnx.initializers.truncated_normal(0.02)
   return nnx.Linear(
-    inputs, outputs, dtype=dtype, kernel_init=kernel_init, rngs=rngs
+    inputs,
+    outputs,
+    dtype=dtype,
+    kernel_init=kernel_init,
+    promote_dtype=_promote,
+    rngs=rngs,
   )
+
+
+def _promote(args: Any, /, *, dtype: Any = None, inexact: bool = True) -> Any:
+  """Casts inputs, kernel and bias of a layer, and makes its kernel whole."""
+  inputs, kernel, bias = dtypes.promote_dtype(
+    args, dtype=dtype, inexact=inexact
+  )
+  return inputs, placement.gathered(kernel), bias
 
 
 class SelfAttention(nnx.Module):

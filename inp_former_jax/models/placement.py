@@ -6,11 +6,14 @@ compiler, so each device runs them on its own images.
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Callable, Iterator
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+
+from inp_former_jax import sharding
 
 _DEVICES: contextvars.ContextVar[Mesh | str | None] = contextvars.ContextVar(
   "devices", default=None
@@ -87,3 +90,47 @@ def per_device(
   return jax.shard_map(
     function, in_specs=rows, out_specs=rows, check_vma=False
   )(batch)
+
+
+def gathered(weight: jax.Array) -> jax.Array:
+  """Makes a weight that is split over devices whole, just before its use.
+
+  Left to itself, XLA may rather split what is computed of the images, or pass
+  the pieces of a weight around piece by piece, whichever it takes to be less.
+  What devices exchange then depends on the batch.
+
+  Args:
+    weight: A parameter, or one in another dtype.
+
+  Returns:
+    The weight. Its gradient is split again, as the parameter is.
+  """
+  mesh = _DEVICES.get()
+  if not isinstance(mesh, Mesh):
+    return weight
+  split = sharding.parameter_shardings(mesh, weight)
+  return weight if split.is_fully_replicated else _gather(split, weight)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _gather(split: NamedSharding, weight: jax.Array) -> jax.Array:
+  return jax.lax.with_sharding_constraint(weight, split.update(spec=P()))
+
+
+def _gather_forward(
+  split: NamedSharding, weight: jax.Array
+) -> tuple[jax.Array, None]:
+  return _gather(split, weight), None
+
+
+def _gather_backward(
+  split: NamedSharding, unused: None, gradient: jax.Array
+) -> tuple[jax.Array]:
+  # Summed first: XLA would build the sum of one piece after another into the
+  # product, and write each of them.
+  whole = split.update(spec=P())
+  gradient = jax.lax.with_sharding_constraint(gradient, whole)
+  return (jax.lax.with_sharding_constraint(gradient, split),)
+
+
+_gather.defvjp(_gather_forward, _gather_backward)

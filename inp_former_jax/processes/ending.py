@@ -137,9 +137,10 @@ def name_processes(numbers: list[int]) -> str:
 
 
 def _silent(numbers: list[int]) -> str:
+  who = name_processes(numbers)
   return (
-    f"error: {name_processes(numbers)} gave no answer: killed, or the host is "
-    "lost. Start all processes again to resume from the newest checkpoint. "
+    f"error: the {who} gave no answer: killed, or the host is lost. Start all "
+    "processes again to resume from the newest checkpoint. "
   )
 
 

@@ -68,9 +68,7 @@ def _watch() -> None:
       return  # shut down, or the first host is lost: then JAX aborts this one
     silent = watched.silent(signs, time.monotonic())
     if silent:
-      ending.end_all(
-        1,
-        f"error: {ending.name_processes(silent)} gave no sign of life for "
-        f"{SILENCE:.0f} seconds.",
-      )
+      who = ending.name_processes(silent)
+      line = f"error: the {who} gave no sign of life for {SILENCE:.0f} seconds."
+      ending.end_all(1, line)
     time.sleep(_EVERY)

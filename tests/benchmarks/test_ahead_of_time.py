@@ -159,6 +159,25 @@ def test_the_kernel_compiles_for_tpus(config):
 
 
 @needs_libtpu
+@pytest.mark.slow
+def test_fsdp_on_tpus_exchanges_parameters_and_no_images(config):
+  config.model.encoder = "dinov2reg_vit_small_14"
+  config.data.resize = config.data.crop = 112
+  mesh = ahead_of_time.topology_mesh("v5e:2x2", fsdp=4)
+  small, large = (
+    collectives.by_kind(
+      ahead_of_time.compile_work(
+        ahead_of_time.with_batch(config, batch), mesh, "step"
+      ).exchanges
+    )
+    for batch in (8, 32)
+  )
+  # Whatever is computed of images grows with their number.
+  assert small == large
+  assert set(small) == {"all-gather", "all-reduce"}
+
+
+@needs_libtpu
 def test_chips_that_are_not_there_are_named():
   with pytest.raises(ValueError, match="has 4 chips"):
     ahead_of_time.topology_mesh("v5e:2x2", 8)
