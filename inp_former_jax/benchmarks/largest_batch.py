@@ -6,7 +6,7 @@ from collections.abc import Callable
 def search(
   memory: Callable[[int], int | None], limit: int, *, start: int = 1
 ) -> int:
-  """Finds the largest batch that fits, to a thirty-second of its size.
+  """Finds the largest batch that fits, to a sixteenth of its size.
 
   It tries the size that the memory of the attempts before predicts, until that
   was once too large; then it halves the interval.
@@ -31,12 +31,12 @@ def search(
     else:
       taken[candidate] = size
     fits = max(taken, default=0)
-    if too_large is not None and too_large - fits <= max(1, fits // 32):
+    if too_large is not None and too_large - fits <= max(1, fits // 16):
       return fits
     prediction = _predict(taken, limit) if trusted and size is not None else 0
     predicted = prediction > 0
     doubled = 2 * fits if too_large is None else (fits + too_large) // 2
-    candidate = max(prediction or doubled, fits + max(1, fits // 32))
+    candidate = max(prediction or doubled, fits + max(1, fits // 16))
     if too_large is not None:
       candidate = min(candidate, too_large - 1)
 
