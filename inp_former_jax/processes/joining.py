@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 import jax
 
+# What JAX knows of clusters has no public name.
+from jax._src import clusters
+
 from inp_former_jax.processes import coordination, roll_call
 
 JOIN_TIMEOUT = 45
@@ -25,7 +28,7 @@ def join(
 
   Args:
     coordinator: HOST:PORT of the first process. None leaves it to JAX, which
-      knows TPU pods, Slurm, Kubernetes and Open MPI.
+      knows TPU pods, Slurm, Kubernetes and Open MPI; so for the next two.
     num_processes: Number of processes.
     process_id: Number of this process, from 0.
     versions: What must be the same in all processes, by name.
@@ -41,16 +44,20 @@ def join(
     )
   _check_numbers(num_processes, process_id)
   if coordinator is not None:
-    host, port = _address(coordinator)
-    if num_processes is not None and process_id is not None:
-      roll_call.hold(
-        host,
-        port,
-        num_processes=num_processes,
-        process_id=process_id,
-        versions=versions,
-        seconds=seconds,
-      )
+    _address(coordinator)
+  address, count, number = _complete(
+    coordinator, num_processes, process_id, seconds
+  )
+  if address is not None and count is not None and number is not None:
+    host, port = _address(address)
+    roll_call.hold(
+      host,
+      port,
+      num_processes=count,
+      process_id=number,
+      versions=versions,
+      seconds=seconds,
+    )
   try:
     with coordination.apart():
       jax.distributed.initialize(
@@ -67,6 +74,20 @@ def join(
       "TPU pods and Slurm give --coordinator=HOST:PORT, --num_processes=N and "
       "--process_id=I as well."
     ) from error
+
+
+def _complete(
+  coordinator: str | None,
+  num_processes: int | None,
+  process_id: int | None,
+  seconds: int,
+) -> tuple[str | None, int | None, int | None]:
+  """Fills in what JAX finds by itself; None stays where it finds nothing."""
+  found = coordinator, num_processes, process_id
+  if None not in found:
+    return found
+  detect = clusters.ClusterEnv.auto_detect_unset_distributed_params
+  return detect(*found, None, None, seconds)[:3]
 
 
 def _check_numbers(num_processes: int | None, process_id: int | None) -> None:

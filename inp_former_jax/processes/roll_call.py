@@ -172,12 +172,14 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 
 def _cannot_listen(port: int, error: OSError) -> str:
+  remedy = "Name a free one by --coordinator or, where JAX chooses it, by the "
+  remedy += "environment variable JAX_COORDINATOR_PORT."
   if error.errno == errno.EADDRINUSE:
     return (
-      f"Port {port}, which --coordinator names, is in use on this host, "
-      "perhaps by another run. Name a free one."
+      f"Port {port}, at which the processes would meet, is in use on this "
+      f"host, perhaps by another run. {remedy}"
     )
   return (
-    f"Process 0 cannot listen at port {port}, which --coordinator names "
-    f"({error.strerror}). Name another port."
+    f"Process 0 cannot listen at port {port}, at which the processes would "
+    f"meet ({error.strerror}). {remedy}"
   )

@@ -41,14 +41,16 @@ class Run:
     return self.process.wait(seconds)
 
 
-def start(config: ConfigDict, workdir: pathlib.Path, *flags: str) -> Run:
+def start(
+  config: ConfigDict, workdir: pathlib.Path, *flags: str, **environment: str
+) -> Run:
   workdir.mkdir(exist_ok=True)
   output = workdir / f"output{len(list(workdir.glob('output*')))}.txt"
   with open(output, "w") as file:
     process = subprocess.Popen(
       main_command(config, workdir, *flags),
       cwd=ROOT,
-      env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+      env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"} | environment,
       stdout=file,
       stderr=file,
     )
