@@ -18,11 +18,18 @@ from tests.conftest import tiny_config
 
 
 def trained_arrays(workdir, step):
-  """Trainable part and optimizer state of a checkpoint, by path."""
+  """Trainable part and optimizer state of a checkpoint, by path.
+
+  It may have been saved by any number of processes and devices.
+  """
   arrays = {}
+  reader = ocp.StandardCheckpointer()
   for item in ("trainable", "opt_state"):
     path = workdir / "checkpoints" / str(step) / item
-    tree = ocp.StandardCheckpointer().restore(path)
+    saved = reader.metadata(path).item_metadata.tree
+    tree = reader.restore(
+      path, jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved)
+    )
     for key, value in jax.tree_util.tree_leaves_with_path(tree):
       arrays[item + jax.tree_util.keystr(key)] = np.asarray(value)
   return arrays
