@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT: saved, said in a line, resumed bit for bit."""
 
+import json
 import signal
 
 import numpy as np
@@ -59,3 +60,29 @@ def test_a_signal_to_one_of_two_processes_stops_both_at_one_step(
       assert f"Resumed at step {stopped_at} of 4000." in pair[0].text
     (stopped_at,) = steps
     assert running.checkpoints(workdir)[-1] == stopped_at
+
+
+def test_an_evaluation_that_a_stop_prevented_is_made_up_by_both_processes(
+  dataset_root, workdir, runs
+):
+  config = running.small_config(dataset_root, 6)
+  config.evaluation.every_steps = 1  # so that every stop prevents one
+  pair = running.start_pair(config, workdir)
+  runs.extend(pair)
+  running.wait_for_step(2, workdir, *pair)
+  pair[0].process.send_signal(signal.SIGTERM)
+  stopped_at = running.assert_stopped(pair[0], 143, "SIGTERM")
+  assert pair[1].wait() == 143, pair[1].text
+  assert evaluated_steps(workdir) == list(range(1, stopped_at))
+  pair = running.start_pair(config, workdir)
+  runs.extend(pair)
+  for run in pair:
+    assert run.wait() == 0, run.text
+  assert f"Evaluating step {stopped_at}, which a stop had" in pair[0].text
+  assert evaluated_steps(workdir) == list(range(1, 6))
+
+
+def evaluated_steps(workdir) -> list[int]:
+  """Steps of the evaluations in the log, which are not those of the losses."""
+  lines = map(json.loads, (workdir / "log.jsonl").read_text().splitlines())
+  return [line["step"] for line in lines if "loss" not in line]
