@@ -68,6 +68,7 @@ from inp_former_jax.weights import (
 from inp_former_jax.weights.encoders import get_encoder
 
 INITIAL = ("teacher", "random")
+_REPORT = "report.json"
 
 
 @naming_fields(DISTILLATION_FIELDS)
@@ -184,6 +185,7 @@ def distill(
         log=log.step,
         checkpoint=loop.saving(checkpointer, log, batches, preemption),
         evaluate=leave_student,
+        was_evaluated=lambda step: _reported_step(workdir) == step,
         is_save_due=checkpointing.save_times(config, start, total_steps).is_due,
         evaluate_every=config.evaluation.every_steps,
       )
@@ -280,5 +282,14 @@ def _write(
   files.write_arrays(workdir / "student.safetensors", arrays)
   small = quantisation.quantise(arrays)
   files.write_arrays(workdir / "student_int8.npz", small)
-  with replacing(workdir / "report.json") as part:
+  # Last, because what is reported is not evaluated again after a kill.
+  with replacing(workdir / _REPORT) as part:
     part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _reported_step(workdir: pathlib.Path) -> int | None:
+  """Returns the step of the student in the workdir, if there is one."""
+  path = workdir / _REPORT
+  if not path.is_file():
+    return None
+  return json.loads(path.read_text(encoding="utf-8"))["step"]

@@ -178,6 +178,8 @@ def _each_category(
   only if `again` is set.
   """
   dataset = experiment.read_dataset(config, workdir)
+  # What is exchanged below depends on which categories have test images.
+  agreement.require_same(identity.image_lists(dataset))
   folders = _folders(workdir, dataset.categories)
   if not again and not any(
     (folder / config_files.RECORDED).exists() for folder in folders.values()

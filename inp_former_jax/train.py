@@ -144,10 +144,12 @@ def train_and_evaluate(
 
       def evaluate_now(step, state):
         now = answering.at(step, state[0])
-        result = evaluate.evaluate(now, dataset, config)
-        log.evaluation(step, result)
+        with start_up.excluding():
+          result = evaluate.evaluate(now, dataset, config)
         if best:
           best.note(step, result.mean)
+        # Last, because what is logged is not evaluated again after a kill.
+        log.evaluation(step, result)
 
       def log_step(step, metrics):
         start_up.first_step(metrics)
@@ -157,6 +159,7 @@ def train_and_evaluate(
         log=log_step,
         checkpoint=loop.saving(checkpointer, log, inputs.batches, preemption),
         evaluate=evaluate_now,
+        was_evaluated=log.was_evaluated,
         is_save_due=checkpointing.save_times(config, start, total_steps).is_due,
         evaluate_every=config.evaluation.every_steps if dataset.test else 0,
       )

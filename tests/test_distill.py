@@ -14,6 +14,7 @@ from inp_former_jax.configs import distill as distill_config
 from inp_former_jax.distill import distill
 from inp_former_jax.models import vit
 from inp_former_jax.training.checkpoints.checkpoint import CheckpointError
+from inp_former_jax.training.progress import TrainingLog
 from inp_former_jax.weights import dinov2_rules, files, pretrained
 from inp_former_jax.weights.encoders import ENCODERS, EncoderSpec
 
@@ -101,8 +102,6 @@ def test_a_stopped_run_ends_with_the_same_student(
   config, tmp_path, monkeypatch
 ):
   distill(config, tmp_path / "whole")
-  from inp_former_jax.training.progress import TrainingLog
-
   step = TrainingLog.step
 
   def stop(self, number, metrics):
@@ -119,6 +118,30 @@ def test_a_stopped_run_ends_with_the_same_student(
   whole, stopped = student(tmp_path / "whole"), student(tmp_path / "stopped")
   for name, value in whole.items():
     np.testing.assert_array_equal(value, stopped[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_student_that_a_kill_kept_from_being_written_is_made_up_once(
+  config, tmp_path, monkeypatch, capsys
+):
+  config.checkpoint.every_steps = config.evaluation.every_steps
+
+  def kill(*args):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr("inp_former_jax.distill._write", kill)
+    with pytest.raises(KeyboardInterrupt):
+      distill(config, tmp_path)
+  assert not (tmp_path / "report.json").exists()
+  for printed in (1, 0):
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+      patch.setattr(TrainingLog, "step", kill)
+      with pytest.raises(KeyboardInterrupt):
+        distill(config, tmp_path)
+    assert capsys.readouterr().out.count("R2 at step 4") == printed
+    assert json.loads((tmp_path / "report.json").read_text())["step"] == 4
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import json
 import logging
@@ -18,11 +19,18 @@ from tests.conftest import tiny_config
 
 
 def trained_arrays(workdir, step):
-  """Trainable part and optimizer state of a checkpoint, by path."""
+  """Trainable part and optimizer state of a checkpoint, by path.
+
+  It may have been saved by any number of processes and devices.
+  """
   arrays = {}
+  reader = ocp.StandardCheckpointer()
   for item in ("trainable", "opt_state"):
     path = workdir / "checkpoints" / str(step) / item
-    tree = ocp.StandardCheckpointer().restore(path)
+    saved = reader.metadata(path).item_metadata.tree
+    tree = reader.restore(
+      path, jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved)
+    )
     for key, value in jax.tree_util.tree_leaves_with_path(tree):
       arrays[item + jax.tree_util.keystr(key)] = np.asarray(value)
   return arrays
@@ -76,6 +84,14 @@ def test_metrics_cover_all_categories_and_agree_between_files(trained):
   assert float(rows["mean"]["image_auroc"]) == pytest.approx(
     np.mean(aurocs), abs=1e-6
   )
+
+
+def evaluations(workdir) -> list[dict[str, float]]:
+  """What the log says of the evaluations between the steps."""
+  lines = []
+  with contextlib.suppress(FileNotFoundError):
+    lines = (workdir / "log.jsonl").read_text().splitlines()
+  return [line for line in map(json.loads, lines) if "loss" not in line]
 
 
 def test_log_has_a_line_per_step_with_all_parts(trained):
@@ -164,6 +180,45 @@ def test_interrupted_run_resumes_to_the_same_bits(trained, tmp_path):
   # The log has every step once.
   lines = (tmp_path / "log.jsonl").read_text().splitlines()
   assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 3, 4]
+
+
+@pytest.mark.parametrize("moment", ["evaluating", "logging", "a step later"])
+def test_an_evaluation_that_a_kill_prevented_is_made_up_once(
+  trained, tmp_path, moment
+):
+  config, workdir, result, _ = trained
+  config = config.copy_and_resolve_references()
+  config.checkpoint.best = "image_auroc"  # so that step 3 is saved
+  (between,) = evaluations(workdir)
+
+  class Killed(Exception):
+    pass
+
+  def kill(*args, **kwargs):
+    raise Killed
+
+  def kill_after_step_3(self, number, metrics):
+    if number == 4:
+      raise Killed
+
+  place, name, replacement = {
+    "evaluating": (evaluate, "evaluate", kill),
+    "logging": (TrainingLog, "evaluation", kill),
+    "a step later": (TrainingLog, "step", kill_after_step_3),
+  }[moment]
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(place, name, replacement)
+    with pytest.raises(Killed):
+      train.train_and_evaluate(config, tmp_path)
+  made = [between] if moment == "a step later" else []
+  assert evaluations(tmp_path) == made
+  train.train_and_evaluate(config, tmp_path)
+  assert evaluations(tmp_path) == [between]
+  noted = json.loads((tmp_path / "best.json").read_text())
+  assert noted["values"] == {
+    "3": between["test/image_auroc"],
+    "4": result.mean["image_auroc"],
+  }
 
 
 @pytest.mark.parametrize(

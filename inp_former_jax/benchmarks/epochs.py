@@ -35,6 +35,7 @@ _IGNORED = loop.Hooks(
   log=lambda step, metrics: None,
   checkpoint=lambda step, state: None,
   evaluate=lambda step, state: None,
+  was_evaluated=lambda step: True,
   is_save_due=lambda step: False,
   evaluate_every=0,
 )

@@ -16,7 +16,7 @@ from inp_former_jax.training.checkpoints.checkpoint import (
   Checkpointer,
   CheckpointError,
 )
-from inp_former_jax.training.progress import TrainingLog
+from inp_former_jax.training.progress import TrainingLog, announce
 
 State = tuple[Any, Any]  # trainable part, optimizer's state
 Metrics = Mapping[str, jax.Array]
@@ -54,6 +54,9 @@ class Hooks:
     evaluate: Function called every `evaluate_every` steps with the same
       arguments, but not after the last step, whose state the trainer evaluates
       itself. Its result is ignored.
+    was_evaluated: Function that is asked by a resumed run, on all processes,
+      whether the evaluation of its first state was made before it stopped. If
+      one was due and was not, it is made up before the next step.
     is_save_due: Function that is asked after every step whether to save a
       checkpoint, see `save_times.SaveTimes`.
     evaluate_every: Number of steps between evaluations; 0 for none.
@@ -62,6 +65,7 @@ class Hooks:
   log: Callable[[int, Metrics], None]
   checkpoint: Callable[[int, State], None]
   evaluate: Callable[[int, State], object]
+  was_evaluated: Callable[[int], bool]
   is_save_due: Callable[[int], bool]
   evaluate_every: int
 
@@ -202,6 +206,9 @@ def run(
   """
   preemption = preemption or Preemption()
   batch_sharding = sharding.batch_sharding(mesh)
+  if _lacks_evaluation(start, total_steps, hooks):
+    announce(f"Evaluating step {start}, which a stop had prevented ...")
+    hooks.evaluate(start, state)
   for step in range(start + 1, total_steps + 1):
     batch = {
       name: sharding.to_global(rows, batch_sharding)
@@ -226,6 +233,15 @@ def run(
     if stops:
       raise preemption.stopped(step, total_steps)
   return state
+
+
+def _lacks_evaluation(start: int, total_steps: int, hooks: Hooks) -> bool:
+  """Whether a run was stopped or killed before an evaluation of its state."""
+  return (
+    0 < start < total_steps
+    and _is_due(start, hooks.evaluate_every)
+    and not hooks.was_evaluated(start)
+  )
 
 
 def _is_due(step: int, every: int) -> bool:

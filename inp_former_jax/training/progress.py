@@ -15,6 +15,7 @@ import rich.progress
 import tensorboardX
 
 from inp_former_jax.atomic import replacing
+from inp_former_jax.processes import exchange
 from inp_former_jax.terminal import escaped
 
 
@@ -204,6 +205,18 @@ class TrainingLog:
       self._console.print(text, highlight=False, soft_wrap=True)
     self._time = time.perf_counter()
 
+  def was_evaluated(self, step: int) -> bool:
+    """Returns whether the log has an evaluation of a step.
+
+    All processes must ask together; the first one, which writes the log, reads
+    it for all.
+
+    Args:
+      step: Number of steps taken.
+    """
+    found = self._writes and _has_evaluation(self.path, step)
+    return bool(exchange.gather_processes(np.array([found]))[0, 0])
+
 
 def _columns(width: int) -> list[rich.progress.ProgressColumn]:
   """Returns the columns of the progress bar; a narrow terminal gets no bar."""
@@ -245,3 +258,11 @@ def _cut_log(path: pathlib.Path, start: int) -> None:
       continue
   with replacing(path) as part:  # a signal may end the process meanwhile
     part.write_text("".join(kept), encoding="utf-8")
+
+
+def _has_evaluation(path: pathlib.Path, step: int) -> bool:
+  if not path.exists():
+    return False
+  lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+  # A step may have two lines; the one of its training has the loss.
+  return any(line["step"] == step and "loss" not in line for line in lines)

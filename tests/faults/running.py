@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -111,6 +112,15 @@ def wait_until(condition, *runs: Run) -> None:
 
 def wait_for_step(step: int, workdir: pathlib.Path, *runs: Run) -> None:
   wait_until(lambda: last_step(workdir) >= step, *runs)
+
+
+def assert_stopped(run: Run, code: int, name: str) -> int:
+  """Returns the step at which a run says, once, that it was stopped."""
+  assert run.wait() == code, run.text
+  assert "Traceback" not in run.text
+  found = re.findall(rf"^Stopped by {name}.* at step (\d+) of", run.text, re.M)
+  assert len(found) == 1, run.text
+  return int(found[0])
 
 
 def checkpoints(workdir: pathlib.Path) -> list[int]:

@@ -36,6 +36,20 @@ def test_other_images_are_named(dataset_root, workdir, runs, tmp_path):
   assert_all_say(runs, "training images (count) is 18 there, 17 here")
 
 
+def test_a_category_that_only_one_host_can_test_is_noticed_before_the_first(
+  dataset_root, workdir, runs, tmp_path
+):
+  root = tmp_path / "fewer"
+  shutil.copytree(dataset_root, root)
+  shutil.rmtree(root / "board" / "test")
+  config = running.small_config(dataset_root, 20)
+  other = running.small_config(root, 20)
+  config.protocol = other.protocol = "single_class"
+  runs.extend(running.start_pair(config, workdir, other))
+  assert_all_say(runs, "test images (count) is 18 there, 12 here")
+  assert not (workdir / "board").exists()
+
+
 def test_a_batch_that_the_mesh_does_not_divide_ends_both(
   dataset_root, workdir, runs
 ):

@@ -1,6 +1,6 @@
 """SIGTERM and SIGINT: saved, said in a line, resumed bit for bit."""
 
-import re
+import json
 import signal
 
 import numpy as np
@@ -11,15 +11,6 @@ from tests.test_train import trained_arrays
 
 pytestmark = pytest.mark.slow
 STEPS = 400
-
-
-def assert_stopped(run, code: int, name: str) -> int:
-  """Returns the step at which a run says that it was stopped."""
-  assert run.wait() == code, run.text
-  assert "Traceback" not in run.text
-  found = re.findall(rf"^Stopped by {name}.* at step (\d+) of", run.text, re.M)
-  assert len(found) == 1, run.text
-  return int(found[0])
 
 
 def test_one_process_saves_stops_and_resumes_bit_for_bit(
@@ -33,7 +24,7 @@ def test_one_process_saves_stops_and_resumes_bit_for_bit(
   runs.append(run)
   running.wait_for_step(3, workdir, run)
   run.process.send_signal(signal.SIGTERM)
-  stopped_at = assert_stopped(run, 143, "SIGTERM")
+  stopped_at = running.assert_stopped(run, 143, "SIGTERM")
   assert 3 <= stopped_at < STEPS
   assert running.checkpoints(workdir) == [stopped_at]
   last = running.start(config, workdir)
@@ -60,12 +51,38 @@ def test_a_signal_to_one_of_two_processes_stops_both_at_one_step(
     runs.extend(pair)
     running.wait_for_step(stopped_at + 3, workdir, *pair)
     pair[index].process.send_signal(number)
-    steps = {assert_stopped(pair[0], code, number.name)}
+    steps = {running.assert_stopped(pair[0], code, number.name)}
     assert pair[1].wait() == code, pair[1].text
     assert "Traceback" not in pair[1].text
     if index == 1:
-      steps.add(assert_stopped(pair[1], code, number.name))
+      steps.add(running.assert_stopped(pair[1], code, number.name))
     if stopped_at:
       assert f"Resumed at step {stopped_at} of 4000." in pair[0].text
     (stopped_at,) = steps
     assert running.checkpoints(workdir)[-1] == stopped_at
+
+
+def test_an_evaluation_that_a_stop_prevented_is_made_up_by_both_processes(
+  dataset_root, workdir, runs
+):
+  config = running.small_config(dataset_root, 6)
+  config.evaluation.every_steps = 1  # so that every stop prevents one
+  pair = running.start_pair(config, workdir)
+  runs.extend(pair)
+  running.wait_for_step(2, workdir, *pair)
+  pair[0].process.send_signal(signal.SIGTERM)
+  stopped_at = running.assert_stopped(pair[0], 143, "SIGTERM")
+  assert pair[1].wait() == 143, pair[1].text
+  assert evaluated_steps(workdir) == list(range(1, stopped_at))
+  pair = running.start_pair(config, workdir)
+  runs.extend(pair)
+  for run in pair:
+    assert run.wait() == 0, run.text
+  assert f"Evaluating step {stopped_at}, which a stop had" in pair[0].text
+  assert evaluated_steps(workdir) == list(range(1, 6))
+
+
+def evaluated_steps(workdir) -> list[int]:
+  """Steps of the evaluations in the log, which are not those of the losses."""
+  lines = map(json.loads, (workdir / "log.jsonl").read_text().splitlines())
+  return [line["step"] for line in lines if "loss" not in line]

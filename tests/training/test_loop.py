@@ -72,6 +72,7 @@ def run(
   state=None,
   preemption=None,
   evaluate=None,
+  was_evaluated=None,
   **every,
 ):
   hooks = loop.Hooks(
@@ -79,6 +80,7 @@ def run(
     checkpoint=lambda step, state: events.append(("checkpoint", step)),
     evaluate=evaluate
     or (lambda step, state: events.append(("evaluate", step))),
+    was_evaluated=was_evaluated or (lambda step: pytest.fail("was asked")),
     is_save_due=lambda step: step % every.get("checkpoint_every", 99) == 0,
     evaluate_every=every.get("evaluate_every", 0),
   )
@@ -129,6 +131,52 @@ def test_a_finished_run_takes_no_step():
   events, batches = [], Batches()
   run(events, total_steps=3, batches=batches, start=3)
   assert events == [] and batches.next_batch == 0
+
+
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_an_evaluation_that_a_stop_prevented_precedes_the_next_step(evaluated):
+  events, state = [], zeros()
+  asked = []
+
+  def was_evaluated(step):
+    asked.append(step)
+    return evaluated
+
+  run(
+    events,
+    total_steps=5,
+    batches=Batches(),
+    start=2,
+    state=state,
+    was_evaluated=was_evaluated,
+    evaluate=lambda step, now: events.append(("evaluate", step, now is state)),
+    evaluate_every=2,
+  )
+  made_up = [] if evaluated else [("evaluate", 2, True)]
+  assert events == [
+    *made_up,
+    ("log", 3),
+    *[("log", 4), ("evaluate", 4, False)],
+    *[("log", 5), ("checkpoint", 5)],
+  ]
+  assert asked == [2]
+
+
+@pytest.mark.parametrize(
+  "start, every",
+  [
+    (0, 2),  # a new run
+    (3, 2),  # no evaluation was due
+    (4, 2),  # the trainer evaluates the last state itself
+    (2, 0),  # nothing is evaluated
+  ],
+)
+def test_no_other_start_is_evaluated(start, every):
+  events = []
+  run(
+    events, total_steps=4, batches=Batches(), start=start, evaluate_every=every
+  )
+  assert ("evaluate", start) not in events
 
 
 @pytest.mark.parametrize("every", [99, 3])  # no checkpoint is due, or one is

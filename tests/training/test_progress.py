@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from inp_former_jax.evaluation.results import Evaluation
 from inp_former_jax.training.progress import TrainingLog
+from tests.evaluation.simulated_processes import simulate
 
 
 def metrics(loss: float) -> dict[str, np.ndarray]:
@@ -75,3 +77,41 @@ def test_tensorboard_events_are_written(tmp_path):
     log.step(1, metrics(1.0))
   events = list((tmp_path / "tensorboard").glob("events.*"))
   assert events and events[0].stat().st_size > 100
+
+
+@pytest.mark.parametrize("value", [0.5, float("nan")])  # nan: not in the line
+def test_a_resumed_run_knows_what_was_evaluated(tmp_path, value):
+  with open_log(tmp_path) as log:
+    log.step(1, metrics(1.0))
+    assert not log.was_evaluated(1)
+    log.evaluation(1, Evaluation(1, {}, {"image_auroc": value}))
+    log.step(2, metrics(1.0))
+    log.evaluation(2, Evaluation(2, {}, {"image_auroc": value}))
+  with open_log(tmp_path, start=1) as log:
+    assert log.was_evaluated(1)
+    assert not log.was_evaluated(2)  # it is taken again
+
+
+def test_an_evaluation_whose_line_was_cut_short_counts_as_none(tmp_path):
+  with open_log(tmp_path) as log:
+    log.step(1, metrics(1.0))
+    with open(log.path, "a") as file:
+      file.write('{"step": 1, "test/image_au')
+  with open_log(tmp_path, start=1) as log:
+    assert not log.was_evaluated(1)
+
+
+def test_the_first_process_tells_the_others_what_was_evaluated(
+  tmp_path, monkeypatch
+):
+  def work(index: int) -> tuple[bool, bool]:
+    # The others may see another folder, or an older state of this one.
+    workdir = tmp_path / str(index)
+    workdir.mkdir()
+    with open_log(workdir) as log:
+      log.evaluation(3, Evaluation(3, {}, {"image_auroc": 0.5}))
+      return log.was_evaluated(3), log.was_evaluated(4)
+
+  found = simulate(monkeypatch, 3, work)
+  assert found == [(True, False)] * 3
+  assert not (tmp_path / "1" / "log.jsonl").exists()
