@@ -122,7 +122,12 @@ def assert_same(workdir, one_device, spread) -> None:
 
 
 @pytest.mark.parametrize(
-  "data, fsdp, cache", [(8, 1, "off"), (2, 4, "off"), (2, 4, "features")]
+  "data, fsdp, cache",
+  [
+    (8, 1, "off"),
+    pytest.param(2, 4, "off", marks=pytest.mark.long),
+    (2, 4, "features"),
+  ],
 )
 def test_eight_devices_give_the_losses_of_one(
   config, tmp_path, one_device, spread, data, fsdp, cache
@@ -134,7 +139,9 @@ def test_eight_devices_give_the_losses_of_one(
   assert_same(tmp_path, one_device, spread)
 
 
-@pytest.mark.parametrize("cache", ["off", "features"])
+@pytest.mark.parametrize(
+  "cache", ["off", pytest.param("features", marks=pytest.mark.long)]
+)
 def test_two_processes_give_the_losses_of_one(
   config, tmp_path, one_device, spread, cache
 ):

@@ -51,7 +51,7 @@ def test_killed_in_a_step_or_a_save_ends_the_other_which_names_it(
   running.wait_until(lambda: resumed in last.text, last)
 
 
-@pytest.mark.parametrize("dying", [1, 0])
+@pytest.mark.parametrize("dying", [1, pytest.param(0, marks=pytest.mark.long)])
 def test_a_process_that_hangs_ends_the_other_which_names_it(
   dataset_root, workdir, runs, dying
 ):

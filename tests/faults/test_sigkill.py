@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import tiny_config
 from tests.test_train import trained_arrays
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 KILLS, STEPS = 20, 24
 

@@ -9,7 +9,7 @@ import pytest
 from tests.faults import running
 from tests.test_train import trained_arrays
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 FIRST, SECOND = CATEGORIES = ("board", "washer")
 STEPS = 24  # enough to stop at one of them, few enough to compare the ends
 
@@ -117,9 +117,8 @@ def test_a_stop_in_the_second_category_resumes_there_bit_for_bit(
   assert "Category 1 of 2" not in pair[0].text
   assert f"Resumed at step {stopped_at} of {STEPS}." in pair[0].text
   for path, time in first.items():
-    assert path.stat().st_mtime_ns == time, (
-      path
-    )  # neither trained nor evaluated
+    # Neither trained nor evaluated again.
+    assert path.stat().st_mtime_ns == time, path
   assert_same_bits(workdir, whole)
 
 
