@@ -157,4 +157,4 @@ if __name__ == "__main__":
     "programs", "", "Folder to write the compiled programs to, as text."
   )
   _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
-  command_line.run(main, example="mvtec", uses_records=False)
+  command_line.run(main, example="mvtec")

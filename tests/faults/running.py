@@ -1,4 +1,4 @@
-"""Starts the main command in real processes, and waits for what they do."""
+"""Starts commands in real processes, and waits for what they do."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ def small_config(root: pathlib.Path, steps: int) -> ConfigDict:
 
 @dataclasses.dataclass
 class Run:
-  """A process of the main command, and what it prints."""
+  """A process of a command, and what it prints."""
 
   process: subprocess.Popen
   output: pathlib.Path
@@ -42,11 +42,16 @@ class Run:
 
 
 def start(config: ConfigDict, workdir: pathlib.Path, *flags: str) -> Run:
+  """Starts the main command."""
+  return launch(main_command(config, workdir, *flags), workdir)
+
+
+def launch(command: list[str], workdir: pathlib.Path) -> Run:
   workdir.mkdir(exist_ok=True)
   output = workdir / f"output{len(list(workdir.glob('output*')))}.txt"
   with open(output, "w") as file:
     process = subprocess.Popen(
-      main_command(config, workdir, *flags),
+      command,
       cwd=ROOT,
       env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
       stdout=file,
