@@ -1,11 +1,14 @@
 """Writes files and folders that appear whole or not at all."""
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -36,6 +39,32 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     os.replace(part, path)
   finally:
     part.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Replaces a file by a value as JSON, indented for people to read.
+
+  Args:
+    path: The file to write; its folder is made if it does not exist.
+    value: A value fit for JSON; dataclasses become objects of their fields.
+
+  Raises:
+    TypeError: If it holds an object that JSON has no form for.
+    ValueError: If it holds a number that is not finite, which JSON has no form
+      for either.
+  """
+  try:
+    text = json.dumps(value, indent=2, allow_nan=False, default=_fields)
+  except ValueError as error:
+    raise ValueError(f"{path} cannot be written: {error}.") from error
+  with replacing(path) as part:
+    part.write_text(text + "\n", encoding="utf-8")
+
+
+def _fields(value: Any) -> dict[str, Any]:
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    return dataclasses.asdict(value)
+  raise TypeError(f"{type(value).__name__} cannot be written as JSON.")
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from inp_former_jax.atomic import replacing
+from inp_former_jax.atomic import write_json
 
 RECORDED = "config.json"  # in a workdir: the config of its run
 TRAINING, DISTILLATION = "training run", "distillation"  # kinds of runs
@@ -214,9 +214,7 @@ def write_recorded(config: ConfigDict, workdir: pathlib.Path) -> None:
     config: The config of the run.
     workdir: The folder of the run.
   """
-  text = json.dumps(config.to_dict(), indent=2) + "\n"
-  with replacing(workdir / RECORDED) as path:
-    path.write_text(text, encoding="utf-8")
+  write_json(workdir / RECORDED, config.to_dict())
 
 
 def read_recorded(path: pathlib.Path) -> ConfigDict:

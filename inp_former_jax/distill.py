@@ -14,7 +14,6 @@ Every evaluation replaces the last three.
 """
 
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -34,7 +33,7 @@ from inp_former_jax import (
   sharding,
   workdir_owner,
 )
-from inp_former_jax.atomic import replacing
+from inp_former_jax.atomic import write_json
 from inp_former_jax.data import loader, transforms
 from inp_former_jax.distillation import held_out, initial_student
 from inp_former_jax.distillation.student import (
@@ -292,5 +291,4 @@ def _write(
   files.write_arrays(workdir / "student.safetensors", arrays)
   small = quantisation.quantise(arrays)
   files.write_arrays(workdir / "student_int8.npz", small)
-  with replacing(workdir / "report.json") as part:
-    part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+  write_json(workdir / "report.json", report)

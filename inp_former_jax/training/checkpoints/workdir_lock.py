@@ -26,7 +26,7 @@ import filelock
 import jax
 import numpy as np
 
-from inp_former_jax.atomic import replacing
+from inp_former_jax.atomic import write_json
 from inp_former_jax.processes import exchange
 from inp_former_jax.training.checkpoints.workdirs import prepare_workdir
 from inp_former_jax.training.identity import CheckpointError
@@ -184,8 +184,7 @@ def _describe_this_process(
     "job": job,
     "started": now.isoformat(timespec="seconds"),
   }
-  with replacing(path / HOLDER) as part:
-    part.write_text(json.dumps(content) + "\n", encoding="utf-8")
+  write_json(path / HOLDER, content)
   stack.callback((path / HOLDER).unlink, missing_ok=True)
 
 
