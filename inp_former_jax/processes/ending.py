@@ -15,7 +15,7 @@ from typing import NoReturn
 import psutil
 
 from inp_former_jax.processes import messages
-from inp_former_jax.terminal import escaped
+from inp_former_jax.terminal import escaped, shortened
 
 _NOTICE = "inp_former_jax/ending/notice"
 _LEAVING = "inp_former_jax/ending/leaving"
@@ -130,11 +130,11 @@ def _leave(code: int, line: str) -> NoReturn:
 
 
 def _silent(numbers: list[int]) -> str:
-  shown = ", ".join(map(str, numbers[:10])) + (", ..." if numbers[10:] else "")
   noun = "process" if len(numbers) == 1 else "processes"
   return (
-    f"error: the {noun} {shown} gave no answer: killed, or the host is lost. "
-    "Start all processes again to resume from the newest checkpoint. "
+    f"error: the {noun} {shortened(numbers, 10)} gave no answer: killed, or "
+    "the host is lost. Start all processes again to resume from the newest "
+    "checkpoint. "
   )
 
 
