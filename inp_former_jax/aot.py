@@ -30,6 +30,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from inp_former_jax import command_line, field_ranges
+from inp_former_jax.atomic import write_json
 from inp_former_jax.benchmarks import (
   ahead_of_time,
   ahead_of_time_table,
@@ -78,7 +79,7 @@ def _run(config: ConfigDict) -> None:
     if not figures["fits"]:
       print(f"{work} does not fit: {figures['refusal']}")
   if _JSON.value:
-    records.write(pathlib.Path(_JSON.value), found)
+    write_json(_JSON.value, found)
 
 
 def _compile(config: ConfigDict, mesh: Mesh, work: str) -> dict[str, Any]:
@@ -157,4 +158,4 @@ if __name__ == "__main__":
     "programs", "", "Folder to write the compiled programs to, as text."
   )
   _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
-  command_line.run(main, example="mvtec", uses_records=False)
+  command_line.run(main, example="mvtec")

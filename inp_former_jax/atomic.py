@@ -1,15 +1,18 @@
 """Writes files and folders that appear whole or not at all."""
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
+from typing import Any
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def replacing(path: str | os.PathLike) -> Generator[pathlib.Path]:
   """Replaces a file by a temporary file that the caller writes.
 
   Args:
@@ -38,8 +41,34 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     part.unlink(missing_ok=True)
 
 
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Replaces a file by a value as JSON, indented for people to read.
+
+  Args:
+    path: The file to write; its folder is made if it does not exist.
+    value: A value fit for JSON; dataclasses become objects of their fields.
+
+  Raises:
+    TypeError: If it holds an object that JSON has no form for.
+    ValueError: If it holds a number that is not finite, which JSON has no form
+      for either.
+  """
+  try:
+    text = json.dumps(value, indent=2, allow_nan=False, default=_fields)
+  except ValueError as error:
+    raise ValueError(f"{path} cannot be written: {error}.") from error
+  with replacing(path) as part:
+    part.write_text(text + "\n", encoding="utf-8")
+
+
+def _fields(value: Any) -> dict[str, Any]:
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    return dataclasses.asdict(value)
+  raise TypeError(f"{type(value).__name__} cannot be written as JSON.")
+
+
 @contextlib.contextmanager
-def replacing_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def replacing_folder(path: str | os.PathLike) -> Generator[pathlib.Path]:
   """Replaces a folder by a temporary folder that the caller fills.
 
   Args:

@@ -38,6 +38,7 @@ from inp_former_jax import (
   freed_memory,
   training_inputs,
 )
+from inp_former_jax.atomic import write_json
 from inp_former_jax.benchmarks import (
   data,
   epochs,
@@ -100,7 +101,7 @@ def _run(config: ConfigDict, words: Sequence[str]) -> None:
 def _save(found: dict[str, Any]) -> None:
   """Writes what has been found so far, should a later work fail."""
   if _JSON.value:
-    record.write(pathlib.Path(_JSON.value), found)
+    write_json(_JSON.value, found)
 
 
 def _works(words: Sequence[str]) -> list[str]:

@@ -63,7 +63,7 @@ def require_room(config: ConfigDict, workdir: pathlib.Path, state: Any) -> None:
   size = sum(
     math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)
   )
-  kept = config.checkpoint.keep + bool(config.checkpoint.best)
+  kept = config.checkpoint.keep + bool(config.checkpoint.get("best"))
   # With the one that is being saved, and the results.
   workdirs.prepare_workdir(workdir, (kept + 1) * size + 50_000_000)
 

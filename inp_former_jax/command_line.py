@@ -96,7 +96,6 @@ def run(
   main: Callable[[list[str]], None],
   *,
   example: str = "folder",
-  uses_records: bool = True,
 ) -> None:
   """Parses the flags and calls `main`.
 
@@ -106,20 +105,16 @@ def run(
   Args:
     main: The function to call with the arguments that are not flags.
     example: The name of a config of this command, for the error.
-    uses_records: Whether a workdir's `config.json` takes the place of a missing
-      config.
   """
 
   def parse(argv: list[str]) -> list[str]:
-    argv = _with_config(argv, example, uses_records)
+    argv = _with_config(argv, example)
     return _parse_flags(argv)
 
   app.run(main, flags_parser=parse)
 
 
-def _with_config(
-  argv: list[str], example: str, uses_records: bool
-) -> list[str]:
+def _with_config(argv: list[str], example: str) -> list[str]:
   """Adds the config of the workdir where no other one is given."""
   given = flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
   if any(re.fullmatch(r"--?(help\w*|\?|h)(=.*)?", flag) for flag in given):
@@ -134,11 +129,11 @@ def _with_config(
   if _value_of("config", given) is not None:
     return argv
   path = pathlib.Path(workdir or "").expanduser() / config_files.RECORDED
-  if workdir and uses_records and path.is_file():
+  if workdir and path.is_file():
     # Before all overrides of its fields.
     return [argv[0], f"--config={path}", *argv[1:]]
   where = ""
-  if workdir and uses_records:
+  if workdir:
     holds = f"holds no {config_files.RECORDED}"
     where = f" ({workdir} {holds if path.parent.is_dir() else 'is no folder'})"
   sys.exit(

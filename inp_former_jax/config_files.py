@@ -14,20 +14,25 @@ import os
 import pathlib
 import sys
 import types
+from collections.abc import Collection
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from inp_former_jax.atomic import replacing
+from inp_former_jax.atomic import write_json
 
-RECORDED = "config.json"  # in a workdir: the config that it was trained with
+RECORDED = "config.json"  # in a workdir: the config of its run
+TRAINING, DISTILLATION = "training run", "distillation"  # kinds of runs
+# By kind: a field that no other config has, and the config of all its fields.
+_KINDS = {TRAINING: ("protocol", "common"), DISTILLATION: ("views", "distill")}
 _PACKAGE = "inp_former_jax.configs"
 _NOT_LEAVES = ("__init__", "common", "options")
 _NOT_INSTALLED = (
   "The configs are not installed with the package: run `pip install -e .` in "
   "the project's folder."
 )
-_KEYWORDS = ("random", "original")  # sources of weights that are not files
+# Sources of weights that are not files.
+_KEYWORDS = ("random", "original", "teacher")
 
 
 class ConfigError(Exception):
@@ -71,6 +76,21 @@ def load_config(spec: str | os.PathLike) -> ConfigDict:
   except ValueError as error:
     raise ConfigError(f"{spec}: {error}") from error
   return config.lock()
+
+
+def kind_of(fields: Collection[str] | ConfigDict) -> str | None:
+  """Returns the kind of run that a config is for.
+
+  Args:
+    fields: The config, or the names of its fields.
+
+  Returns:
+    TRAINING or DISTILLATION; None if it is neither's.
+  """
+  for kind, (field, _) in _KINDS.items():
+    if field in fields:
+      return kind
+  return None
 
 
 def config_names() -> list[str]:
@@ -153,19 +173,27 @@ def with_absolute_paths(config: ConfigDict) -> ConfigDict:
     caches too, which may come later.
   """
   config = config.copy_and_resolve_references()
+  if kind_of(config) == DISTILLATION:
+    config.teacher.weights = _absolute_source(config.teacher.weights)
+    config.student.initial = _absolute_source(config.student.initial)
+    config.views.folders = tuple(map(_absolute, config.views.folders))
+    return config
   config.data.root = _absolute(config.data.root)
   config.data.tfds_dir = _absolute(config.data.tfds_dir)
   config.data.sources = tuple(
     (*source[:1], *map(_absolute, source[1:2]), *source[2:])
     for source in config.data.sources
   )
-  if config.model.encoder_weights not in _KEYWORDS:
-    config.model.encoder_weights = _absolute(config.model.encoder_weights)
+  config.model.encoder_weights = _absolute_source(config.model.encoder_weights)
   config.init_from = _absolute(config.init_from)
   config.cache_dir = _absolute(config.cache_dir, may_come=True)
   if config.protocol == "zero_shot":
     config.zero_shot_checkpoint = _absolute(config.zero_shot_checkpoint)
   return config
+
+
+def _absolute_source(weights: Any) -> Any:
+  return weights if weights in _KEYWORDS else _absolute(weights)
 
 
 def _absolute(path: Any, may_come: bool = False) -> Any:
@@ -186,9 +214,7 @@ def write_recorded(config: ConfigDict, workdir: pathlib.Path) -> None:
     config: The config of the run.
     workdir: The folder of the run.
   """
-  text = json.dumps(config.to_dict(), indent=2) + "\n"
-  with replacing(workdir / RECORDED) as path:
-    path.write_text(text, encoding="utf-8")
+  write_json(workdir / RECORDED, config.to_dict())
 
 
 def read_recorded(path: pathlib.Path) -> ConfigDict:
@@ -198,14 +224,17 @@ def read_recorded(path: pathlib.Path) -> ConfigDict:
     path: The file `config.json` of a workdir.
 
   Returns:
-    The config that the workdir was trained with. Fields that came later have
-    their defaults.
+    The config of the run, of either kind. Fields that came later have their
+    defaults.
 
   Raises:
     ConfigError: If the file does not exist, or does not hold a config.
   """
   fields = recorded_fields(path)
-  config = _load_module("common").get_config()
+  kind = kind_of(fields)
+  assert kind is not None  # or else there would have been an error
+  _, complete = _KINDS[kind]
+  config = _load_module(complete).get_config()
   try:
     config.update(_with_tuples(fields))
   except (TypeError, RecursionError) as error:
@@ -236,7 +265,7 @@ def recorded_fields(path: pathlib.Path) -> dict[str, Any]:
     raise ConfigError(
       f"{path} does not hold a config ({error}). Give --config."
     ) from error
-  if not isinstance(fields, dict) or "protocol" not in fields:
+  if not isinstance(fields, dict) or kind_of(fields) is None:
     raise ConfigError(f"{path} does not hold a config. Give --config.")
   return fields
 

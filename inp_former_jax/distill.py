@@ -4,6 +4,7 @@ The student learns the two target groups of a teacher (the means of e0..e3 and
 of e4..e7) on views of any images. The workdir gets
 
   targets/               views and the teacher's groups, computed once
+  config.json            the config; from then on the workdir is this run's
   checkpoints/, log.jsonl, tensorboard/
   student.safetensors    the student, for --config.model.encoder_weights=FILE
   student_int8.npz       the same in 8 bits
@@ -14,6 +15,7 @@ Every evaluation replaces the last three.
 
 import functools
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -24,8 +26,15 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from inp_former_jax import checkpointing, experiment, field_ranges, sharding
-from inp_former_jax.atomic import replacing
+from inp_former_jax import (
+  checkpointing,
+  config_files,
+  experiment,
+  field_ranges,
+  sharding,
+  workdir_owner,
+)
+from inp_former_jax.atomic import write_json
 from inp_former_jax.data import loader, transforms
 from inp_former_jax.distillation import held_out, initial_student
 from inp_former_jax.distillation.student import (
@@ -55,7 +64,7 @@ from inp_former_jax.field_names import (
 from inp_former_jax.models import placement, vit
 from inp_former_jax.processes.preemption import Preemption
 from inp_former_jax.training import loop
-from inp_former_jax.training.checkpoints import workdir_lock
+from inp_former_jax.training.checkpoints import finiteness, workdir_lock
 from inp_former_jax.training.model_state import DTYPES
 from inp_former_jax.training.progress import announce
 from inp_former_jax.training.state_layout import lay_out
@@ -94,8 +103,8 @@ def distill(
   Raises:
     DataError: If a folder or a file of the images cannot be used; the error
       names it.
-    CheckpointError: If the workdir cannot be used, is in use, or holds targets
-      or checkpoints of another run.
+    CheckpointError: If the workdir cannot be used, is in use, belongs to
+      another run, or holds targets of other views or of another teacher.
     FileNotFoundError, ValueError: If the teacher's or the initial student's
       weights cannot be found or read, or if a field of the config is wrong.
     Stopped: If the run was told to stop, and has saved its state.
@@ -104,6 +113,8 @@ def distill(
 
   # 1. Views, and the teacher's groups, computed once.
   _check(config)
+  config = config_files.with_absolute_paths(config)
+  workdir_owner.require_same_start(config, workdir)
   mesh = sharding.make_mesh(**config.mesh)
   sharding.check_batch_size(mesh, config.batch_size)
   settings = _view_settings(config)
@@ -160,13 +171,16 @@ def distill(
     return compiled_step(state, batch["image"], batch["groups"])
 
   def leave_student(step, state) -> held_out.R2:
+    finiteness.require_finite(step, *state)
     r2 = evaluate(state[0])
     print(held_out.format_table(r2, f"Held-out R2 at step {step}"))
+    held_out.require_finite(step, r2)
     report = {"step": step, "held_out_r2": r2} | identity
     _write(state[0]["encoder"], report, workdir)
     return r2
 
   # 3. Where to start: the newest checkpoint, or the beginning.
+  checkpointing.require_room(config, workdir, layout.abstract)
   with checkpointing.open_for_run(config, workdir, identity) as checkpointer:
     start, state = loop.start_or_resume(
       checkpointer,
@@ -176,6 +190,7 @@ def distill(
       total_steps,
     )
     del teacher
+    workdir_owner.record(config, workdir)
     announce(loop.describe_start(start, total_steps))
 
     # 4. The loop; every evaluation writes the student.
@@ -199,6 +214,7 @@ def distill(
         total_steps=total_steps,
         preemption=preemption,
       )
+    batches.close()
   preemption.finish()
 
   # 5. The result.
@@ -206,11 +222,6 @@ def distill(
 
 
 def _check(config: ConfigDict) -> None:
-  if "views" not in config:
-    raise ValueError(
-      "The config has no field views: it is not one that distils an encoder. "
-      "Use --config=distill, or a config like it."
-    )
   field_ranges.check_fields(config, field_ranges.DISTILLATION)
   if jax.process_count() > 1:
     raise ValueError("Distillation runs in one process, on all its devices.")
@@ -218,7 +229,8 @@ def _check(config: ConfigDict) -> None:
   patch_size = get_encoder(config.teacher.encoder).patch_size
   transforms.Preprocessing.from_sides(size, size).require_patches(patch_size)
   initial = config.student.initial
-  if initial not in INITIAL and not pathlib.Path(initial).is_file():
+  file = os.path.expanduser(initial)
+  if initial not in INITIAL and not os.path.isfile(file):
     raise ValueError(
       f"config.student.initial is {initial!r}; it can be "
       f"{' or '.join(INITIAL)}, or the file of a student to start from."
@@ -283,8 +295,7 @@ def _write(
   small = quantisation.quantise(arrays)
   files.write_arrays(workdir / "student_int8.npz", small)
   # Last, because what is reported is not evaluated again after a kill.
-  with replacing(workdir / _REPORT) as part:
-    part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+  write_json(workdir / _REPORT, report)
 
 
 def _reported_step(workdir: pathlib.Path) -> int | None:

@@ -1,7 +1,6 @@
 """Makes what a run needs from its config: data, model, optimizer, identity."""
 
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from inp_former_jax.atomic import replacing
+from inp_former_jax.atomic import write_json
 from inp_former_jax.data import few_shot, holdout, loader, mixing
 from inp_former_jax.data.augment import AUGMENTATIONS
 from inp_former_jax.data.demo import parts
@@ -135,8 +134,7 @@ def log_shots(
     "seed": config.seed,
     "images": few_shot.shots_table(dataset),
   }
-  with replacing(workdir / "few_shot.json") as path:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+  write_json(workdir / "few_shot.json", content)
 
 
 def preprocessing(config: ConfigDict) -> Preprocessing:

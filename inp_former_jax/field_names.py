@@ -8,7 +8,7 @@ name of the field in its place.
 import contextlib
 import re
 import types
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Mapping
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -111,7 +111,7 @@ def with_flag_names(text: str, flags: Collection[str]) -> str:
 @contextlib.contextmanager
 def naming_fields(
   fields: Mapping[str, str] = TRAINING_FIELDS,
-) -> Iterator[None]:
+) -> Generator[None]:
   """Makes errors of this package name the config's fields.
 
   To be used as a decorator of a job, or in a `with` statement.

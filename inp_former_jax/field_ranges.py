@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from inp_former_jax import config_files
 from inp_former_jax.data.sampling import SAMPLINGS
 from inp_former_jax.models.attention import IMPLEMENTATIONS
 from inp_former_jax.training.checkpoints.saved_runs import USES
@@ -221,9 +222,10 @@ def check_fields(
     ranges: The allowed values of each field, by dotted name.
 
   Raises:
-    ValueError: If the config lacks a field, or a value is not allowed. The
-      message has a line for each.
+    ValueError: If the config is one for another kind of job, lacks a field, or
+      has a value that is not allowed. The message has a line for each field.
   """
+  _require_kind(config, ranges)
   found = dict(_leaves(config))
   wrong = []
   for name, allowed in ranges.items():
@@ -234,6 +236,20 @@ def check_fields(
       wrong.append(f"config.{name} is {value}; expected {allowed.expected}.")
   if wrong:
     raise ValueError("\n".join(wrong))
+
+
+def _require_kind(config: ConfigDict, ranges: Mapping[str, Range]) -> None:
+  """Spares whoever names the wrong config a line for every field."""
+  expected = config_files.kind_of({name.split(".")[0] for name in ranges})
+  found = config_files.kind_of(config)
+  if found not in (None, expected):
+    example = "folder or mvtec"
+    if expected == config_files.DISTILLATION:
+      example = "distill"
+    raise ValueError(
+      f"The config is that of a {found}; expected that of a {expected}, such "
+      f"as {example}."
+    )
 
 
 def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:

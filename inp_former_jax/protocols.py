@@ -17,6 +17,7 @@ from inp_former_jax import (
   experiment,
   field_ranges,
   train,
+  workdir_owner,
 )
 from inp_former_jax.data.names import path_within
 from inp_former_jax.evaluation import report, results
@@ -63,16 +64,16 @@ def train_and_evaluate(
   """
   _check(config)
   config = config_files.with_absolute_paths(config)
-  _require_own_workdir(config, workdir)
+  workdir_owner.require_same_protocol(config, workdir)
   if config.protocol == ZERO_SHOT:
     result = evaluate.evaluate_checkpoint(config, workdir)
-    _record(config, workdir)
+    workdir_owner.record(config, workdir)
     return result
   run = functools.partial(train.train_and_evaluate, preemption=preemption)
   if config.protocol == SINGLE_CLASS:
     with workdir_lock.holding(workdir) as path:
       result = _each_category(run, config, path, path)
-      _record(config, path)
+      workdir_owner.record(config, path)
     return result
   return run(config, workdir)
 
@@ -123,11 +124,6 @@ def _evaluate_beside(
 
 
 def _check(config: ConfigDict) -> None:
-  if "protocol" not in config:
-    raise ValueError(
-      "The config has no field protocol, so it is not one that trains "
-      "an INP-Former, as folder and mvtec are."
-    )
   field_ranges.check_fields(config)
   if config.protocol == ZERO_SHOT and config.init_from:
     raise ValueError(
@@ -135,32 +131,6 @@ def _check(config: ConfigDict) -> None:
       "train. Name the workdir by --config.zero_shot_checkpoint instead."
     )
   agreement.require_same(identity.shared_fields(config.to_dict()))
-
-
-def _require_own_workdir(
-  config: ConfigDict, workdir: str | os.PathLike
-) -> None:
-  """Raises ValueError if the workdir belongs to a run of another protocol."""
-  path = workdirs.absolute_workdir(workdir) / config_files.RECORDED
-  if not path.is_file():
-    return
-  recorded = config_files.read_recorded(path)
-  if recorded.protocol == SINGLE_CLASS and not any(
-    next(path.parent.glob(f"{levels}{config_files.RECORDED}"), None)
-    for levels in ("*/", "*/*/")  # the latter of a mixture of data sets
-  ):
-    return  # it failed before its first model was trained
-  if recorded.protocol != config.protocol:
-    raise ValueError(
-      f"The workdir {workdir} belongs to a run of config.protocol="
-      f"{recorded.protocol}; this one is {config.protocol}. Choose another "
-      "workdir."
-    )
-
-
-def _record(config: ConfigDict, workdir: str | os.PathLike) -> None:
-  if jax.process_index() == 0:
-    config_files.write_recorded(config, workdirs.absolute_workdir(workdir))
 
 
 def _each_category(
@@ -184,7 +154,8 @@ def _each_category(
   if not again and not any(
     (folder / config_files.RECORDED).exists() for folder in folders.values()
   ):
-    _record(config, workdir)  # what is stopped can be resumed by it
+    # What is stopped can be resumed by it.
+    workdir_owner.record(config, workdir)
   found: dict[str, results.CategoryResult] = {}
   untested, step = [], 0
   tested = {record.category for record in dataset.test}

@@ -1,6 +1,7 @@
 """Text for a terminal, which names from data must not be able to control."""
 
 import os
+from collections.abc import Sequence
 
 
 def escaped(text: object) -> str:
@@ -39,6 +40,25 @@ def printable(name: object) -> str:
   """
   text = os.fsdecode(name) if isinstance(name, bytes) else str(name)
   return text if text.isprintable() else repr(text)
+
+
+def shortened(items: Sequence[object], most: int, separator: str = ", ") -> str:
+  """Lists the first of many items for a message, and counts the others.
+
+  Args:
+    items: The items, such as names or numbers.
+    most: The number of items to list.
+    separator: The text between two items.
+
+  Returns:
+    The items in a line, such as "a, b and 1,024 more"; empty if there are none.
+    After a semicolon they are "a; b; and 1,024 more".
+  """
+  text = separator.join(map(str, items[:most]))
+  others = len(items) - most
+  if others <= 0:
+    return text
+  return f"{text}{separator.rstrip(', ')} and {others:,} more"
 
 
 def _escape(character: str) -> str:

@@ -94,12 +94,12 @@ def held_out(workdir: pathlib.Path) -> Sequence[Record]:
   Raises:
     CalibrationError: If the run held out none, or its data cannot be found.
   """
-  if not (workdir / config_files.RECORDED).is_file():
+  config = _recorded_config(workdir)
+  if config is None:
     raise CalibrationError(
       f"{workdir} does not say which data it was trained on. Name normal "
       "images that the model has not seen."
     )
-  config = config_files.load_config(workdir)
   dataset = experiment.read_dataset(config, workdir)
   _, saved = saved_runs.read_identity(workdir)
   now = identity.training_images(dataset)["sha256"]
@@ -120,10 +120,25 @@ def held_out(workdir: pathlib.Path) -> Sequence[Record]:
 
 def categories_of(workdir: pathlib.Path) -> Sequence[str]:
   """Returns the categories that a run was trained on; empty if not known."""
-  if not (workdir / config_files.RECORDED).is_file():
+  config = _recorded_config(workdir)
+  if config is None:
     return ()
-  config = config_files.load_config(workdir)
   return experiment.read_dataset(config, workdir).categories
+
+
+def _recorded_config(workdir: pathlib.Path) -> ConfigDict | None:
+  """Returns the config that a training run has recorded; None if it has not."""
+  path = workdir / config_files.RECORDED
+  if not path.is_file():
+    return None
+  config = config_files.read_recorded(path)
+  kind = config_files.kind_of(config)
+  if kind != config_files.TRAINING:
+    raise CalibrationError(
+      f"The workdir {workdir} belongs to a {kind}, which leaves no model to "
+      "calibrate. Name that of a training run."
+    )
+  return config
 
 
 def records_of(

@@ -5,17 +5,16 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from inp_former_jax import (
   checkpointing,
-  config_files,
   evaluate,
   experiment,
   sharding,
   thresholds,
   training_inputs,
+  workdir_owner,
 )
 from inp_former_jax.data import unreadable
 from inp_former_jax.evaluation.results import Evaluation
@@ -70,7 +69,7 @@ def train_and_evaluate(
 
   # 1. Data, mesh, and the checks that need no model.
   evaluate.check_settings(config)
-  _require_same_start(config, workdir)
+  workdir_owner.require_same_start(config, workdir)
   mesh = sharding.make_mesh(**config.mesh)
   sharding.check_batch_size(mesh, config.batch_size)
   preprocessing = experiment.preprocessing(config)
@@ -128,8 +127,7 @@ def train_and_evaluate(
     if best:
       best.forget_after(start)
 
-    if jax.process_index() == 0:
-      config_files.write_recorded(config, workdir)
+    workdir_owner.record(config, workdir)
     if start < total_steps:
       with start_up.excluding():
         inputs.prepare(model)
@@ -209,18 +207,3 @@ def _initialise(
   else:
     trainable = model.initial_trainable()
   return trainable, layout.init_optimizer(trainable)
-
-
-def _require_same_start(config: ConfigDict, workdir: pathlib.Path) -> None:
-  """Raises CheckpointError if another run was started in the workdir.
-
-  A run records its config before the first step. The encoder and the training
-  images are compared with the checkpoint, when they have been read.
-  """
-  path = workdir / config_files.RECORDED
-  if path.is_file():
-    identity_of.require_same_start(
-      workdir,
-      identity_of.flatten(config_files.recorded_fields(path)),
-      identity_of.flatten(config.to_dict()),
-    )

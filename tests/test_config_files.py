@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from inp_former_jax import config_files
-from inp_former_jax.configs import common
+from inp_former_jax.configs import common, distill
 from tests.conftest import ROOT, tiny_config
 
 LEAVES = sorted(
@@ -116,6 +116,32 @@ def test_relative_paths_become_absolute_and_words_stay(tmp_path, monkeypatch):
   assert absolute.cache_dir == str(tmp_path / "caches")
   config.cache_dir = ""
   assert not config_files.with_absolute_paths(config).cache_dir
+
+
+def test_the_recorded_config_of_a_distillation_is_one_that_distils(tmp_path):
+  config = distill.get_config()
+  config.views.folders = ("/no/such",)
+  config.steps = 7
+  config_files.write_recorded(config, tmp_path)
+  recorded = config_files.load_config(tmp_path)
+  assert recorded.to_dict() == config.to_dict()
+  assert config_files.kind_of(recorded) == config_files.DISTILLATION
+
+
+def test_paths_of_a_distillation_become_absolute(tmp_path, monkeypatch):
+  for name in ("parts", "teacher", "earlier.npz"):
+    (tmp_path / name).mkdir()
+  monkeypatch.chdir(tmp_path)
+  config = distill.get_config()
+  config.views.folders = ("parts", "no/such")
+  config.teacher.weights = "earlier.npz"
+  absolute = config_files.with_absolute_paths(config)
+  assert absolute.views.folders == (str(tmp_path / "parts"), "no/such")
+  assert absolute.teacher.weights == str(tmp_path / "earlier.npz")
+  assert absolute.student.initial == "teacher"
+  config.student.initial = "earlier.npz"
+  absolute = config_files.with_absolute_paths(config)
+  assert absolute.student.initial == str(tmp_path / "earlier.npz")
 
 
 def test_a_workdir_is_a_config_whatever_its_name(tmp_path):

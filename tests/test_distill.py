@@ -10,6 +10,9 @@ import pytest
 from flax import nnx
 from PIL import Image
 
+from inp_former_jax import config_files
+from inp_former_jax import distill as distill_job
+from inp_former_jax.configs import common
 from inp_former_jax.configs import distill as distill_config
 from inp_former_jax.distill import distill
 from inp_former_jax.models import vit
@@ -188,6 +191,98 @@ def test_bad_settings(config, tmp_path, field, value, error, message):
   config.update_from_flattened_dict({field: value})
   with pytest.raises(error, match=message):
     distill(config, tmp_path / "run")
+
+
+def interrupt(*args, **kwargs):
+  raise KeyboardInterrupt
+
+
+def test_another_run_is_refused_before_there_is_a_checkpoint(
+  config, tmp_path, monkeypatch
+):
+  workdir = tmp_path / "run"
+  with monkeypatch.context() as patch:
+    patch.setattr(distill_job.loop, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      distill(config, workdir)
+  assert not any((workdir / "checkpoints").iterdir())
+  other = config.copy_and_resolve_references()
+  other.optimizer.max_norm, other.seed = 0.5, 9
+  other.log.every_steps = 7  # may differ
+  with pytest.raises(CheckpointError) as error:
+    distill(other, workdir)
+  first, *fields, remedy = str(error.value).splitlines()
+  assert first == f"Another run was started in {workdir}:"
+  assert fields == [
+    "  optimizer.max_norm: 1.0 there, 0.5 here",
+    "  seed: 1 there, 9 here",
+  ]
+  assert remedy.startswith("It holds no checkpoint yet: delete it")
+  # Neither the same run is refused, nor one whose teacher has moved.
+  recorded = config_files.load_config(workdir)
+  moved = tmp_path / "moved.npz"
+  (tmp_path / "teacher.npz").rename(moved)
+  recorded.teacher.weights = str(moved)
+  distill(recorded, workdir)
+  assert student(workdir)
+
+
+def test_the_workdir_of_a_training_run_is_refused(config, tmp_path):
+  workdir = tmp_path / "run"
+  workdir.mkdir()
+  config_files.write_recorded(common.get_config(), workdir)
+  with pytest.raises(CheckpointError, match="belongs to a training run; this"):
+    distill(config, workdir)
+  assert not (workdir / "targets").exists()
+
+
+def test_the_config_of_a_training_run_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="training run; expected .* as distill."):
+    distill(common.get_config(), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+  "step, message",
+  [
+    (2, "state after step 2 is not finite"),
+    pytest.param(1, "R2 after step 1 is not", marks=pytest.mark.slow),
+  ],
+)
+def test_a_student_that_is_not_finite_is_not_written(
+  config, tmp_path, step, message
+):
+  workdir = tmp_path / "run"
+  config.checkpoint.every_steps = 0
+  config.evaluation.every_steps = step
+  config.optimizer.warmup_steps = 0
+  config.optimizer.peak_learning_rate = 1e38
+  with pytest.raises(FloatingPointError, match=message) as error:
+    distill(config, workdir)
+  assert "config.optimizer.peak_learning_rate" in str(error.value)
+  assert not list(workdir.glob("student*"))
+  assert not (workdir / "report.json").exists()
+  assert not any((workdir / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_saves_by_the_clock_and_resumes_before_a_damaged_checkpoint(
+  config, tmp_path, capsys
+):
+  workdir = tmp_path / "run"
+  config.checkpoint.every_steps, config.checkpoint.every_minutes = 0, 1e-6
+  config.checkpoint.keep = 10
+  distill(config, workdir)
+  checkpoints = workdir / "checkpoints"
+  assert {int(p.name) for p in checkpoints.iterdir()} == {1, 2, 3, 4, 5, 6}
+  expected = student(workdir)
+  damaged = max((checkpoints / "6").rglob("*"), key=lambda p: p.stat().st_size)
+  damaged.write_bytes(bytes(damaged.stat().st_size))
+  distill(config, workdir)
+  said = capsys.readouterr()
+  assert "Resumed at step 5 of 6." in said.out
+  assert damaged.name in said.out + said.err
+  for name, value in student(workdir).items():
+    np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
 @pytest.mark.slow

@@ -39,6 +39,7 @@ JOBS = {
   for name in (
     *("train", "evaluate", "protocols", "experiment", "distill"),
     *("checkpointing", "field_ranges", "thresholds", "training_inputs"),
+    "workdir_owner",
     *("benchmarks", "benchmarks.memory", "benchmarks.models"),
     *("benchmarks.ahead_of_time", "benchmarks.ahead_of_time_table"),
     *("benchmarks.collectives", "benchmarks.largest_batch"),

@@ -102,7 +102,10 @@ def test_missing_workdir_is_one_line():
       ["--config=super_multi_class"],
       "--config.data.sources=\"(('mvtec', '/data/mvtec'), ",
     ),
-    (["--config=distill"], "not one that trains an INP-Former"),
+    (
+      ["--config=distill"],
+      "is that of a distillation; expected that of a training run",
+    ),
   ],
 )
 def test_wrong_values_name_their_field(tmp_path, flags, words):

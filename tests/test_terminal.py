@@ -10,7 +10,7 @@ from inp_former_jax.data.__main__ import main as inspect
 from inp_former_jax.data.inspection.findings import inspect_dataset
 from inp_former_jax.data.inspection.tables import print_inspection
 from inp_former_jax.data.layouts.registry import read_layout
-from inp_former_jax.terminal import escaped
+from inp_former_jax.terminal import escaped, shortened
 from inp_former_jax.training.progress import announce
 from tests.data.layouts import layout_trees
 
@@ -28,6 +28,20 @@ EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m"
 )
 def test_what_is_printed(text, expected):
   assert escaped(text) == expected
+
+
+@pytest.mark.parametrize(
+  "items, separator, expected",
+  [
+    ([], ", ", ""),
+    (["a", "b"], ", ", "a, b"),
+    (["a", "b", "c"], ", ", "a, b and 1 more"),
+    (range(2000), ", ", "0, 1 and 1,998 more"),
+    (["a: 1, 2", "b: 3", "c: 4"], "; ", "a: 1, 2; b: 3; and 1 more"),
+  ],
+)
+def test_a_long_list_is_shortened(items, separator, expected):
+  assert shortened(items, 2, separator) == expected
 
 
 def clean(text: str) -> bool:

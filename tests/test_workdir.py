@@ -6,8 +6,18 @@ import shutil
 
 import pytest
 
-from inp_former_jax import config_files, evaluate, experiment, protocols, train
+from inp_former_jax import (
+  config_files,
+  evaluate,
+  experiment,
+  protocols,
+  thresholds,
+  train,
+  workdir_owner,
+)
+from inp_former_jax.configs import distill as distill_config
 from inp_former_jax.data.errors import DataError
+from inp_former_jax.inference.calibration import CalibrationError
 from inp_former_jax.training.checkpoints import workdir_lock
 from inp_former_jax.training.identity import CheckpointError
 from tests.conftest import tiny_config
@@ -81,6 +91,39 @@ def test_another_run_is_refused_beside_a_checkpoint(trained):
   assert (workdir / config_files.RECORDED).read_text() == before
 
 
+@pytest.mark.parametrize(
+  "job", [protocols.train_and_evaluate, train.train_and_evaluate]
+)
+def test_the_workdir_of_a_distillation_is_not_trained_in(config, tmp_path, job):
+  started(distill_config.get_config(), tmp_path / "run")
+  with pytest.raises(CheckpointError) as error:
+    job(config, tmp_path / "run")
+  assert str(error.value) == (
+    f"The workdir {tmp_path / 'run'} belongs to a distillation; this is a "
+    "training run. Choose another workdir."
+  )
+
+
+@pytest.mark.parametrize(
+  "job", [protocols.train_and_evaluate, protocols.evaluate_checkpoint]
+)
+def test_the_record_of_a_distillation_is_not_the_config_to_train_with(
+  tmp_path, job
+):
+  started(distill_config.get_config(), tmp_path / "run")
+  # As the main command does with a workdir and no config.
+  config = config_files.load_config(tmp_path / "run")
+  with pytest.raises(ValueError, match="that of a distillation; expected that"):
+    job(config, tmp_path / "run")
+
+
+def test_a_distillation_is_not_calibrated(tmp_path):
+  started(distill_config.get_config(), tmp_path / "run")
+  for images in (thresholds.held_out, thresholds.categories_of):
+    with pytest.raises(CalibrationError, match="belongs to a distillation"):
+      images(tmp_path / "run")
+
+
 def test_the_config_is_recorded_before_the_first_step(
   config, tmp_path, monkeypatch
 ):
@@ -106,8 +149,8 @@ def test_a_start_that_failed_early_can_be_corrected(config, tmp_path):
   wrong.seed = 8
   with pytest.raises(FileNotFoundError):
     protocols.train_and_evaluate(wrong, tmp_path / "run")
-  train._require_same_start(config, tmp_path / "run")
-  protocols._require_own_workdir(config, tmp_path / "run")
+  workdir_owner.require_same_start(config, tmp_path / "run")
+  workdir_owner.require_same_protocol(config, tmp_path / "run")
 
 
 def test_single_class_that_failed_early_can_be_corrected(config, tmp_path):
@@ -127,11 +170,11 @@ def test_single_class_that_failed_early_can_be_corrected(config, tmp_path):
   with pytest.raises(KeyboardInterrupt):
     protocols._each_category(refuse, config, folder, folder)
   config.protocol = "multi_class"
-  protocols._require_own_workdir(config, folder)
+  workdir_owner.require_same_protocol(config, folder)
   (folder / "washer").mkdir()
   config_files.write_recorded(config, folder / "washer")
   with pytest.raises(ValueError, match="belongs to a run of config.protocol"):
-    protocols._require_own_workdir(config, folder)
+    workdir_owner.require_same_protocol(config, folder)
 
 
 @pytest.mark.parametrize(

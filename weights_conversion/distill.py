@@ -4,7 +4,8 @@ python -m weights_conversion.distill --config=configs/distill.py \
   --workdir=DIR --config.teacher.weights=FILE --config.views.folders="('DIR',)"
 
 `inp_former_jax.distill` describes the files that the workdir gets.
-A signal saves a checkpoint and ends the command, as in `inp_former_jax.main`.
+A signal saves a checkpoint and ends the command, as in `inp_former_jax.main`;
+the same command resumes, and so does --workdir=DIR alone.
 """
 
 import functools
@@ -35,4 +36,4 @@ if __name__ == "__main__":
     "Folder for targets, checkpoints and the student."
   )
   flags.adopt_module_key_flags(command_line)
-  command_line.run(main, example="distill", uses_records=False)
+  command_line.run(main, example="distill")

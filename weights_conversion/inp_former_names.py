@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from inp_former_jax.models import inp_former, vit
+from inp_former_jax.terminal import shortened
 from inp_former_jax.weights.dinov2_rules import encoder_rules
 from inp_former_jax.weights.encoders import find_name, get_encoder
 from inp_former_jax.weights.rules import (
@@ -118,7 +119,7 @@ def read_architecture(
     raise ValueError(
       f"{source} is not an INP-Former checkpoint: expected prototype_token, "
       "encoder.cls_token and decoder.0.attn.learn_scale, but it holds "
-      f"{', '.join(list(shapes)[:3])}, ..."
+      f"{shortened(list(shapes), 3) or 'no array'}."
     )
   depth = sum(
     key.startswith("encoder.blocks.") and key.endswith(".norm1.weight")

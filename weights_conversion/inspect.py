@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 
 from inp_former_jax.field_names import with_field_names
-from inp_former_jax.terminal import escaped
+from inp_former_jax.terminal import escaped, shortened
 from inp_former_jax.weights import files
 from inp_former_jax.weights.dinov2_names import (
   EncoderSizes,
@@ -64,8 +64,7 @@ class Description:
     """Returns the lines to print, as texts by their labels."""
     lines = {"format": self.format, "kind": self.kind}
     if self.encoder is None:
-      more = ", ..." if len(self.keys) > 5 else ""
-      lines["arrays"] = ", ".join(self.keys[:5]) + more
+      lines["arrays"] = shortened(self.keys, 5)
     else:
       encoder = self.encoder
       name = encoder.name or "of another size than the published ones"

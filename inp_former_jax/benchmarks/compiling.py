@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -104,7 +104,7 @@ def in_turn(
 
 
 @contextlib.contextmanager
-def without_cache() -> Iterator[None]:
+def without_cache() -> Generator[None]:
   """Switches JAX's persistent compilation cache off while it is entered.
 
   Yields:

@@ -1,8 +1,6 @@
-"""The machine that something was measured on, and the record as JSON."""
+"""Describes the machine that something was measured on."""
 
-import dataclasses
 import datetime
-import json
 import pathlib
 import platform
 from typing import Any
@@ -11,7 +9,6 @@ import jax
 import jaxlib.version
 
 import inp_former_jax
-from inp_former_jax.atomic import replacing
 from inp_former_jax.data.worker_processes import usable_cores
 
 
@@ -42,21 +39,3 @@ def processor() -> str:
     if name.strip() == "model name":
       return value.strip()
   return platform.processor() or platform.machine()
-
-
-def write(path: pathlib.Path, content: dict[str, Any]) -> None:
-  """Writes a record as JSON.
-
-  Args:
-    path: The file, which is replaced if it exists.
-    content: The record; dataclasses become objects with their fields.
-  """
-  text = json.dumps(content, indent=2, default=_plain)
-  with replacing(path) as part:
-    part.write_text(text + "\n", encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-  if dataclasses.is_dataclass(value) and not isinstance(value, type):
-    return dataclasses.asdict(value)
-  raise TypeError(f"{type(value).__name__} cannot be written as JSON.")

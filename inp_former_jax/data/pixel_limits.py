@@ -7,7 +7,7 @@ decoded. The size is in the header, so that it is known before.
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from PIL import Image
 
@@ -66,7 +66,7 @@ class _Budget:
     self._used = 0
 
   @contextlib.contextmanager
-  def of(self, pixels: int) -> Iterator[None]:
+  def of(self, pixels: int) -> Generator[None]:
     """Waits until so many pixels fit; one image always does."""
     with self._changed:
       self._changed.wait_for(

@@ -7,7 +7,7 @@ original, because the masks of public data sets are drawn on the stored pixels.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import overload
 
 import jax
@@ -138,7 +138,7 @@ def decode(path: ImageSource, mode: str) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _decoded(path: ImageSource, mode: str) -> Iterator[Image.Image]:
+def _decoded(path: ImageSource, mode: str) -> Generator[Image.Image]:
   """Yields the image while it counts among those that are decoded."""
   with readable(path), open_image_file(path) as image, decoding(image):
     image.load()
@@ -146,7 +146,7 @@ def _decoded(path: ImageSource, mode: str) -> Iterator[Image.Image]:
 
 
 @contextlib.contextmanager
-def readable(path: ImageSource) -> Iterator[None]:
+def readable(path: ImageSource) -> Generator[None]:
   """Makes whatever goes wrong with an image file a DataError that names it."""
   try:
     yield

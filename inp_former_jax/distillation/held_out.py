@@ -104,6 +104,28 @@ def make_evaluation(
   return evaluate
 
 
+def require_finite(step: int, r2: R2) -> None:
+  """Checks that a student may replace the one before it.
+
+  Its parameters may be finite and yet so large that what it computes is not.
+
+  Args:
+    step: Number of steps taken so far, for the message.
+    r2: The R2 by source and group.
+
+  Raises:
+    FloatingPointError: If a value is infinite or not a number.
+  """
+  if not all(
+    np.isfinite(list(groups.values())).all() for groups in r2.values()
+  ):
+    raise FloatingPointError(
+      f"The held-out R2 after step {step} is not finite, so the student is not "
+      "written. Start again in another workdir, with a lower "
+      "`peak_learning_rate` or in float32, `dtype`=float32."
+    )
+
+
 def format_table(r2: R2, title: str) -> str:
   """Formats the R2 of the groups as a table, with a line for each source.
 

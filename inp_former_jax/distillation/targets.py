@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from inp_former_jax.atomic import replacing
+from inp_former_jax.atomic import write_json
 from inp_former_jax.distillation.views import Views
 from inp_former_jax.training.checkpoints.checkpoint import CheckpointError
 
@@ -158,6 +158,4 @@ def _read_progress(folder: pathlib.Path, identity: Mapping[str, Any]) -> int:
 def _write_progress(
   folder: pathlib.Path, identity: Mapping[str, Any], done: int
 ) -> None:
-  with replacing(folder / _RECORD) as part:
-    text = json.dumps({"identity": dict(identity), "done": done}, indent=2)
-    part.write_text(text + "\n", encoding="utf-8")
+  write_json(folder / _RECORD, {"identity": dict(identity), "done": done})

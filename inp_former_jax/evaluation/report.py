@@ -5,13 +5,14 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 import rich.console
 from ml_collections import ConfigDict
 
-from inp_former_jax.atomic import replacing
+from inp_former_jax.atomic import replacing, write_json
 from inp_former_jax.evaluation import paper, tables
 from inp_former_jax.evaluation.drawing.grid import save_grid
 from inp_former_jax.evaluation.drawing.inp_figure import (
@@ -73,8 +74,7 @@ def write_report(
   if not console.is_terminal and "COLUMNS" not in os.environ:
     console.width = max(console.width, 100)  # a log file has room
   tables.print_tables(result, paper.rows(config), console)
-  with replacing(workdir / METRICS) as path:
-    path.write_text(_json(result, config), encoding="utf-8")
+  write_json(workdir / METRICS, _content(result, config))
   with replacing(workdir / "metrics.csv") as path:
     _write_csv(path, result)
   names = [METRICS, "metrics.csv"]
@@ -157,9 +157,9 @@ def read_metrics(
   }
 
 
-def _json(result: Evaluation, config: ConfigDict) -> str:
-  """Formats the metrics, null where undefined, and how they were measured."""
-  content = {
+def _content(result: Evaluation, config: ConfigDict) -> dict[str, Any]:
+  """Returns the metrics, None where undefined, and how they were measured."""
+  return {
     "step": result.step,
     "protocol": {
       "evaluation_size": config.evaluation.size,
@@ -183,7 +183,6 @@ def _json(result: Evaluation, config: ConfigDict) -> str:
     "colour_scale": result.scale and [result.scale.vmin, result.scale.vmax],
     "config": config.to_dict(),
   }
-  return json.dumps(content, indent=2) + "\n"
 
 
 def _plain(metrics: dict[str, float]) -> dict[str, float | None]:

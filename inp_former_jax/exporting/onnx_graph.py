@@ -2,7 +2,7 @@
 
 import collections
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ class Graph:
     self._counts: collections.Counter[str] = collections.Counter()
 
   @contextlib.contextmanager
-  def scope(self, name: str) -> Iterator[None]:
+  def scope(self, name: str) -> Generator[None]:
     """Names the nodes that are added in a `with` statement."""
     self._scope.append(name)
     yield

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inp_former_jax.atomic import write_json
 from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.exporting import answers
 from inp_former_jax.exporting.check import Comparison
@@ -89,11 +90,10 @@ def write(
       path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
       for path in paths
     },
-    "comparisons": [dataclasses.asdict(c) for c in comparisons],
+    "comparisons": list(comparisons),
   }
-  text = json.dumps(whole, indent=2, ensure_ascii=True, allow_nan=False)
-  (folder / SIDECAR).write_text(text + "\n", encoding="utf-8")
-  return json.loads(text)
+  write_json(folder / SIDECAR, whole)
+  return json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
 
 
 def _preprocessing(sizes: Preprocessing) -> dict[str, Any]:

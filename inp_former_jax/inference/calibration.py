@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inp_former_jax.atomic import replacing
+from inp_former_jax.atomic import write_json
 from inp_former_jax.inference.colours import ColourScale
 from inp_former_jax.inference.decision import Thresholds
 
@@ -200,13 +200,8 @@ def drop_calibrations(workdir: pathlib.Path, step: int) -> None:
 
 
 def _write(workdir: pathlib.Path, calibrations: Sequence[Calibration]) -> None:
-  content = {
-    "format": _FORMAT,
-    "calibrations": [dataclasses.asdict(c) for c in calibrations],
-  }
-  with replacing(workdir / CALIBRATION) as path:
-    text = json.dumps(content, indent=2, ensure_ascii=True)
-    path.write_text(text + "\n", encoding="utf-8")
+  content = {"format": _FORMAT, "calibrations": list(calibrations)}
+  write_json(workdir / CALIBRATION, content)
 
 
 def _steps_with_checkpoint(workdir: pathlib.Path) -> set[int]:

@@ -7,7 +7,7 @@ compiler, so each device runs them on its own images.
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import jax
 from jax.sharding import Mesh, NamedSharding
@@ -22,7 +22,7 @@ _ANY = "any"
 
 
 @contextlib.contextmanager
-def on_mesh(mesh: Mesh) -> Iterator[None]:
+def on_mesh(mesh: Mesh) -> Generator[None]:
   """Tells what is traced meanwhile on which devices it will run.
 
   Also a decorator: `jax.jit(on_mesh(mesh)(function))`.
@@ -41,14 +41,14 @@ def on_mesh(mesh: Mesh) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def on_any_device() -> Iterator[None]:
+def on_any_device() -> Generator[None]:
   """Tells that what is traced meanwhile is for other machines (exports)."""
   with _telling(_ANY):
     yield
 
 
 @contextlib.contextmanager
-def _telling(devices: Mesh | str) -> Iterator[None]:
+def _telling(devices: Mesh | str) -> Generator[None]:
   token = _DEVICES.set(devices)
   try:
     yield

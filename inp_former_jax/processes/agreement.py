@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inp_former_jax.processes import messages
+from inp_former_jax.terminal import shortened
 
 # One process may still read its data while another is ready.
 _PATIENCE = 1800.0
@@ -78,10 +79,8 @@ def _require_equal(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
   found = differences(theirs, mine)
   if not found:
     return
-  shown = "; ".join(found[:_SHOWN])
-  if len(found) > _SHOWN:
-    shown += f"; and {len(found) - _SHOWN} more"
   raise DisagreementError(
-    f"Process {messages.index()} disagrees with process 0: {shown}. Start all "
-    "processes with the same code, config and data."
+    f"Process {messages.index()} disagrees with process 0: "
+    f"{shortened(found, _SHOWN, '; ')}. Start all processes with the same "
+    "code, config and data."
   )

@@ -10,7 +10,7 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 
 # The service has no public name; `jax.distributed.initialize` starts it.
 from jax._src import distributed
@@ -21,7 +21,7 @@ _started: list[int] = []
 
 
 @contextlib.contextmanager
-def apart() -> Iterator[None]:
+def apart() -> Generator[None]:
   """Lets `jax.distributed.initialize` start the service as its own process.
 
   Only process 0 starts one.

@@ -15,7 +15,7 @@ from typing import NoReturn
 import psutil
 
 from inp_former_jax.processes import coordination, messages
-from inp_former_jax.terminal import escaped
+from inp_former_jax.terminal import escaped, shortened
 
 _NOTICE = "inp_former_jax/ending/notice"
 _LEAVING = "inp_former_jax/ending/leaving"
@@ -132,8 +132,8 @@ def _leave(code: int, line: str, *, others_left: bool = False) -> NoReturn:
 
 def name_processes(numbers: list[int]) -> str:
   """Returns "process 3", or "processes 3, 4", with the first ten numbers."""
-  shown = ", ".join(map(str, numbers[:10])) + (", ..." if numbers[10:] else "")
-  return f"{'process' if len(numbers) == 1 else 'processes'} {shown}"
+  noun = "process" if len(numbers) == 1 else "processes"
+  return f"{noun} {shortened(numbers, 10)}"
 
 
 def _silent(numbers: list[int]) -> str:

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import jax
 from jax.experimental import multihost_utils
@@ -102,7 +102,7 @@ class Preemption:
     return self._stopping
 
   @contextlib.contextmanager
-  def interrupting(self) -> Iterator[None]:
+  def interrupting(self) -> Generator[None]:
     """Lets a signal interrupt what is within, if there is one process.
 
     Raises:

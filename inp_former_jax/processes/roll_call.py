@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from inp_former_jax.terminal import shortened
+
 _PURPOSE = "inp_former_jax roll call"
 _LONGEST = 4096  # bytes of a greeting or an answer
 _READING = 5.0  # seconds for a greeting, once connected
@@ -111,11 +113,11 @@ class _RollCall:
   def _missing(self, seconds: float) -> str:
     count = self._me["num_processes"]
     absent = sorted(set(range(1, count)) - self._present.keys())
-    shown = ", ".join(map(str, absent[:10])) + (", ..." if absent[10:] else "")
     return (
       f"{len(absent)} of {count} processes did not come within {seconds:.0f} "
-      f"seconds: --process_id={shown}. Start all of them with the same "
-      "--coordinator and --num_processes; --join_timeout waits for longer."
+      f"seconds: --process_id={shortened(absent, 10)}. Start all of them "
+      "with the same --coordinator and --num_processes; --join_timeout waits "
+      "for longer."
     )
 
 

@@ -8,7 +8,7 @@ room, on the devices or in the memory of the host while a run trains.
 import contextlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import filelock
@@ -134,7 +134,7 @@ def _row_type(
 
 
 @contextlib.contextmanager
-def _filling(path: pathlib.Path) -> Iterator[None]:
+def _filling(path: pathlib.Path) -> Generator[None]:
   """Lets one run at a time fill a file; its first process stands for it."""
   lock = filelock.FileLock(f"{path}.filling.lock")
   wait = 0

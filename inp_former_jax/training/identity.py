@@ -29,6 +29,7 @@ FREE_FIELDS = (
   "model.attention",
   "model.encoder_weights",
   "model.remat",
+  "teacher.weights",  # the file; `teacher_sha256` is its content
 )
 # Fields that may differ between the processes of a run: where a host keeps its
 # files, and how it reads them.

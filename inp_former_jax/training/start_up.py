@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import jax
 
@@ -54,7 +54,7 @@ class StartUp:
     self._began = time.perf_counter()
 
   @contextlib.contextmanager
-  def excluding(self) -> Iterator[None]:
+  def excluding(self) -> Generator[None]:
     """Stops the clock for work that one start does and the next need not."""
     totals = dataclasses.replace(self._totals)
     began = time.perf_counter()

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 
-from inp_former_jax.atomic import replacing
+from inp_former_jax.atomic import write_json
 from inp_former_jax.weights import files
 
 
@@ -43,9 +43,7 @@ def write_record(
     record: The record to write.
     at: Path of the record; by default `record_path(path)`.
   """
-  content = json.dumps(dataclasses.asdict(record), indent=2)
-  with replacing(at or record_path(path)) as part:
-    part.write_text(content + "\n", encoding="utf-8")
+  write_json(at or record_path(path), record)
 
 
 def verify_file(

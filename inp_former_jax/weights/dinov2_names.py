@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from inp_former_jax.terminal import shortened
 from inp_former_jax.weights.encoders import find_name
 from inp_former_jax.weights.rules import (
   Transform,
@@ -161,7 +162,7 @@ def read_naming(keys: Iterable[str], source: object = "The file") -> Naming:
     "facebookresearch/dinov2 (cls_token, blocks.0.attn.qkv.weight) or of "
     "Hugging Face (embeddings.cls_token, "
     "encoder.layer.0.attention.attention.query.weight), but it holds "
-    f"{', '.join(keys[:3]) or 'no array'}{', ...' if len(keys) > 3 else ''}."
+    f"{shortened(keys, 3) or 'no array'}."
   )
   if "encoder.cls_token" in keys:
     message += (

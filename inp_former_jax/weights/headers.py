@@ -10,7 +10,7 @@ import json
 import math
 import pathlib
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 
 import safetensors
 
@@ -104,7 +104,7 @@ def read_headers(path: pathlib.Path) -> dict[str, Header]:
 
 
 @contextlib.contextmanager
-def errors_name_the_file(path: pathlib.Path) -> Iterator[str]:
+def errors_name_the_file(path: pathlib.Path) -> Generator[str]:
   """Turns the errors of parsers into a ValueError that names the file.
 
   Args:

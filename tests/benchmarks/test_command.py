@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from inp_former_jax import benchmark
+from inp_former_jax.atomic import write_json
 from inp_former_jax.benchmarks import memory, models, pictures, record, steps
 
 _FEMTO = "dinov2_vit_femto_14"
@@ -113,7 +114,7 @@ def test_the_machine_is_described_and_a_record_is_json(tmp_path):
   found = record.machine()
   assert found["cores"] >= 1 and found["jax"] and found["date"]
   file = tmp_path / "record.json"
-  record.write(file, {"machine": found, "runs": [record_of_pictures()]})
+  write_json(file, {"machine": found, "runs": [record_of_pictures()]})
   assert json.loads(file.read_text())["runs"][0]["work"] == "tile"
 
 

@@ -1,4 +1,4 @@
-"""Starts the main command in real processes, and waits for what they do."""
+"""Starts commands in real processes, and waits for what they do."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ def small_config(root: pathlib.Path, steps: int) -> ConfigDict:
 
 @dataclasses.dataclass
 class Run:
-  """A process of the main command, and what it prints."""
+  """A process of a command, and what it prints."""
 
   process: subprocess.Popen
   output: pathlib.Path
@@ -45,11 +45,19 @@ class Run:
 def start(
   config: ConfigDict, workdir: pathlib.Path, *flags: str, **environment: str
 ) -> Run:
+  """Starts the main command."""
+  command = main_command(config, workdir, *flags)
+  return launch(command, workdir, **environment)
+
+
+def launch(
+  command: list[str], workdir: pathlib.Path, **environment: str
+) -> Run:
   workdir.mkdir(exist_ok=True)
   output = workdir / f"output{len(list(workdir.glob('output*')))}.txt"
   with open(output, "w") as file:
     process = subprocess.Popen(
-      main_command(config, workdir, *flags),
+      command,
       cwd=ROOT,
       env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"} | environment,
       stdout=file,

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from inp_former_jax.atomic import write_json
 from inp_former_jax.data.demo import board, cloth, drawing, washer
 
 _PARTS = {"washer": washer, "cloth": cloth, "board": board}
@@ -218,7 +219,7 @@ def write_demo_dataset(
   temporary.mkdir()
   try:
     _write_pictures(temporary, settings)
-    (temporary / "demo.json").write_text(json.dumps(settings, indent=2) + "\n")
+    write_json(temporary / "demo.json", settings)
     try:
       temporary.rename(root)
     except OSError:

@@ -14,7 +14,7 @@ from rich.text import Text
 from inp_former_jax.data.inspection.findings import Inspection, Size, size_text
 from inp_former_jax.data.inspection.published import differences, find_published
 from inp_former_jax.data.records import DEFECTIVE, NORMAL, Dataset, Record
-from inp_former_jax.terminal import escaped
+from inp_former_jax.terminal import escaped, shortened
 
 _UNUSED_SHOWN = 5  # folders
 _EDGES = 2  # spaces beside a table, one on the left and one on the right
@@ -229,13 +229,9 @@ def _remarks(inspection: Inspection) -> list[str]:
     remarks.append(f"As many images as published: {published.name}.")
   if inspection.unused:
     folders = [f"{name} ({n:,})" for name, n in inspection.unused.items()]
-    more = len(folders) - _UNUSED_SHOWN
     remarks.append(
       f"Image files that no record uses: {sum(inspection.unused.values()):,}, "
-      "in "
-      + ", ".join(folders[:_UNUSED_SHOWN])
-      + (f", and {more:,} more folders" if more > 0 else "")
-      + "."
+      f"in {shortened(folders, _UNUSED_SHOWN)}."
     )
   return remarks
 

@@ -9,6 +9,7 @@ from inp_former_jax.data.image_files import (
   is_dangling,
   printable,
 )
+from inp_former_jax.terminal import shortened
 
 _SHOWN = 3  # links of a folder that are named in an error
 
@@ -83,10 +84,9 @@ def folder_exists(folder: pathlib.Path) -> bool:
 
 
 def _dangling(folder: pathlib.Path, names: list[str], total: int) -> DataError:
-  more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-  shown = ", ".join(printable(name) for name in names[:_SHOWN])
+  shown = shortened([printable(name) for name in names], _SHOWN)
   return DataError(
     f"{printable(folder)}: {len(names)} of its {total} entries are links to "
-    f"files or folders that are not there: {shown}{more}. Fetch them (git "
+    f"files or folders that are not there: {shown}. Fetch them (git "
     "annex get, dvc pull), mount their disk, or remove the links."
   )

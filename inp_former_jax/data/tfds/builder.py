@@ -16,7 +16,7 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import filelock
@@ -173,7 +173,7 @@ def _text(lines: _Lines) -> list[str]:
 
 
 @contextlib.contextmanager
-def _only_builder(home: pathlib.Path) -> Iterator[None]:
+def _only_builder(home: pathlib.Path) -> Generator[None]:
   """Prevents a second process from writing the same data set."""
   home.mkdir(parents=True, exist_ok=True)
   lock = filelock.FileLock(home / ".building.lock", timeout=0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from inp_former_jax.atomic import replacing
+from inp_former_jax.atomic import write_json
 from inp_former_jax.training.identity import CheckpointError
 
 NAME = "best.json"  # in the workdir
@@ -60,9 +60,7 @@ class BestCheckpoint:
   def _write(self) -> None:
     if jax.process_index() != 0:
       return
-    content = {"metric": self._metric, "values": self._values}
-    with replacing(self._path) as part:
-      part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(self._path, {"metric": self._metric, "values": self._values})
 
   def should_preserve(
     self, checkpoints: Sequence[Any], *, context: Any

@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from inp_former_jax.terminal import shortened
+
 _SHOWN = 3  # names in the error
 
 
@@ -28,12 +30,10 @@ def require_finite(step: int, trainable: Any, opt_state: Any) -> None:
     return
   finite = jax.tree_util.tree_leaves_with_path(_finite_leaves(state))
   names = [jax.tree_util.keystr(p) for p, good in finite if not good]
-  shown = ", ".join(names[:_SHOWN])
-  more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
   raise FloatingPointError(
-    f"The state after step {step} is not finite ({shown}{more}), so it is not "
-    "saved. Start again in another workdir, with a lower `peak_learning_rate` "
-    "or in float32, `dtype`=float32."
+    f"The state after step {step} is not finite ({shortened(names, _SHOWN)}), "
+    "so it is not saved. Start again in another workdir, with a lower "
+    "`peak_learning_rate` or in float32, `dtype`=float32."
   )
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import pathlib
 
-from inp_former_jax.atomic import replacing
+from inp_former_jax.atomic import write_json
 from inp_former_jax.hashing import file_sha256
 
 NAME = "sha256.json"  # in the folder of a checkpoint
@@ -27,9 +27,7 @@ def write_manifest(folder: pathlib.Path) -> None:
   Args:
     folder: Folder of the checkpoint, in which nothing changes any more.
   """
-  content = json.dumps({"files": _checksums(folder, _files(folder))}, indent=1)
-  with replacing(folder / NAME) as part:
-    part.write_text(content + "\n", encoding="utf-8")
+  write_json(folder / NAME, {"files": _checksums(folder, _files(folder))})
 
 
 def has_manifest(folder: pathlib.Path) -> bool:

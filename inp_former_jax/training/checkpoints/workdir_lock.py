@@ -19,14 +19,14 @@ import os
 import pathlib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 import filelock
 import jax
 import numpy as np
 
-from inp_former_jax.atomic import replacing
+from inp_former_jax.atomic import write_json
 from inp_former_jax.processes import exchange
 from inp_former_jax.training.checkpoints.workdirs import prepare_workdir
 from inp_former_jax.training.identity import CheckpointError
@@ -42,7 +42,7 @@ _Result = TypeVar("_Result")
 
 
 @contextlib.contextmanager
-def holding(workdir: str | os.PathLike) -> Iterator[pathlib.Path]:
+def holding(workdir: str | os.PathLike) -> Generator[pathlib.Path]:
   """Creates a workdir and holds it, so that no other run writes to it.
 
   With several processes, the first one holds it for all of them. An evaluation
@@ -71,7 +71,7 @@ def holding(workdir: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def holding_or_beside(workdir: str | os.PathLike) -> Iterator[pathlib.Path]:
+def holding_or_beside(workdir: str | os.PathLike) -> Generator[pathlib.Path]:
   """Holds a workdir to write results to it, or finds another folder for them.
 
   Args:
@@ -118,7 +118,7 @@ def held(
 
 
 @contextlib.contextmanager
-def _attempt(path: pathlib.Path, job: str) -> Iterator[bool]:
+def _attempt(path: pathlib.Path, job: str) -> Generator[bool]:
   """Tries to hold a folder; yields, on all processes, whether this run does."""
   # Not thread_local: the thread that ends a run may be another.
   lock = filelock.FileLock(path / LOCK, thread_local=False)
@@ -184,8 +184,7 @@ def _describe_this_process(
     "job": job,
     "started": now.isoformat(timespec="seconds"),
   }
-  with replacing(path / HOLDER) as part:
-    part.write_text(json.dumps(content) + "\n", encoding="utf-8")
+  write_json(path / HOLDER, content)
   stack.callback((path / HOLDER).unlink, missing_ok=True)
 
 

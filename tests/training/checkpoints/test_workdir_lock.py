@@ -54,13 +54,18 @@ def describe(path, **holder):
 
 
 def test_a_run_waits_for_an_evaluation(tmp_path, capsys):
+  described = threading.Event()
+
+  def describe_a_run():
+    described.set()
+    describe(tmp_path, job="run")
+
   with workdir_lock.holding_or_beside(tmp_path):
-    timer = threading.Timer(0.3, describe, (tmp_path,), {"job": "run"})
-    timer.start()
+    threading.Timer(0.3, describe_a_run).start()
     with pytest.raises(CheckpointError, match="in use"):
       with workdir_lock.holding(tmp_path):
         pass
-    assert not timer.is_alive()  # it was not refused before
+    assert described.is_set()  # it was not refused before
   assert capsys.readouterr().out.count("waiting for it.") == 1
 
 
