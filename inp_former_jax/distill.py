@@ -200,7 +200,7 @@ def distill(
         log=log.step,
         checkpoint=loop.saving(checkpointer, log, batches, preemption),
         evaluate=leave_student,
-        was_evaluated=lambda step: _reported_step(workdir) == step,
+        was_evaluated=lambda step: _reported_step(workdir) >= step,
         is_save_due=checkpointing.save_times(config, start, total_steps).is_due,
         evaluate_every=config.evaluation.every_steps,
       )
@@ -298,9 +298,9 @@ def _write(
   write_json(workdir / _REPORT, report)
 
 
-def _reported_step(workdir: pathlib.Path) -> int | None:
-  """Returns the step of the student in the workdir, if there is one."""
+def _reported_step(workdir: pathlib.Path) -> int:
+  """Returns the step of the student in the workdir; 0 if there is none."""
   path = workdir / _REPORT
   if not path.is_file():
-    return None
+    return 0
   return json.loads(path.read_text(encoding="utf-8"))["step"]

@@ -221,7 +221,7 @@ def crop_start(resize: int, crop: int) -> int:
     crop: The number of pixels of the crop.
   """
   # As in torchvision, halves are rounded to the even number.
-  return int(round((resize - crop) / 2.0))
+  return round((resize - crop) / 2.0)
 
 
 @overload

@@ -51,8 +51,8 @@ class _Service:
     self._process = subprocess.Popen(
       [
         sys.executable,
-        "-m",
-        coordination_service.__name__,
+        "-P",  # nothing beside this file is to be imported
+        coordination_service.__file__,
         distributed._jax.__name__,
         json.dumps([args, kwargs]),
       ],
@@ -65,10 +65,11 @@ class _Service:
     assert self._process.stdout is not None
     said = self._process.stdout.readline().strip()
     if said != coordination_service.SERVING:
-      raise RuntimeError(f"JAX's coordination service did not start: {said}")
+      reason = said or "see its error above"
+      raise RuntimeError(f"JAX's coordination service did not start: {reason}")
 
   def shutdown(self) -> None:
-    """Waits until all processes have left the service, and ends it."""
+    """Ends the service, which all processes have left."""
     with contextlib.suppress(BrokenPipeError):
       self._process.communicate(coordination_service.SHUTDOWN + "\n")
     self._process.wait()

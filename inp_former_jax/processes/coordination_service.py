@@ -1,6 +1,6 @@
 """Serves JAX's coordination, in a process that `coordination` starts.
 
-python -m inp_former_jax.processes.coordination_service MODULE ARGUMENTS
+python coordination_service.py MODULE ARGUMENTS
 
 It imports neither JAX nor anything else of this package.
 """
@@ -35,12 +35,12 @@ def main() -> None:
     return
   print(SERVING, flush=True)
   if sys.stdin.readline().strip() == SHUTDOWN:
-    service.shutdown()  # waits for the others
+    service.shutdown()
     return
   deadline = time.monotonic() + _LINGERING
   while _has_clients() and time.monotonic() < deadline:
     time.sleep(0.2)
-  os._exit(0)  # shutting down would wait for those that are gone
+  os._exit(0)  # without waiting for those that are gone
 
 
 def _has_clients() -> bool:

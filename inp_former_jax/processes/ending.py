@@ -20,8 +20,8 @@ from inp_former_jax.terminal import escaped, shortened
 _NOTICE = "inp_former_jax/ending/notice"
 _LEAVING = "inp_former_jax/ending/leaving"
 # Seconds within which a living process answers, whatever it is busy with.
-_PATIENCE = 8.0
-_LISTENING = 60.0
+PATIENCE = 8.0
+_LISTENING = 2.0
 _ending = threading.Lock()
 
 
@@ -33,21 +33,14 @@ def end_all(code: int, line: str) -> NoReturn:
     line: What the user is told.
   """
   _claim(code)
-  notice = {"process": messages.index(), "code": code, "line": line}
-  is_first, silent = True, []
   if messages.index():
     # At once: if the first process's host is lost, JAX aborts this one.
     print_line(line)
-    line = ""
+  notice = {"process": messages.index(), "code": code, "line": line}
   if messages.several():
-    try:
-      is_first = messages.put(_NOTICE, json.dumps(notice))
-      silent = _others_that_stay() if is_first else []
-    except RuntimeError:
-      silent = [0]  # its host serves the messages
-  if silent:
-    line = _silent(silent) + line.removeprefix("error: ")
-  _leave(code, line, others_left=is_first)
+    with contextlib.suppress(RuntimeError):  # said below
+      messages.put(_NOTICE, json.dumps(notice))
+  _leave(code, "" if messages.index() else line)
 
 
 def end_now(code: int, line: str) -> NoReturn:
@@ -71,9 +64,15 @@ def end_children() -> None:
         child.kill()
 
 
-def listen() -> None:
-  """Starts the thread that ends this process when another one ends."""
-  threading.Thread(target=_listen, name="ending", daemon=True).start()
+def listen() -> threading.Thread:
+  """Starts the thread that ends this process when another one ends.
+
+  Returns:
+    The thread, which ends soon after `jax.distributed.shutdown`.
+  """
+  thread = threading.Thread(target=_listen, name="ending", daemon=True)
+  thread.start()
+  return thread
 
 
 def _listen() -> None:
@@ -98,9 +97,9 @@ def _listen() -> None:
 def _claim(code: int) -> None:
   """Lets one thread end this process; the others wait for that."""
   if not _ending.acquire(blocking=False):
-    time.sleep(4 * _PATIENCE)
+    time.sleep(4 * PATIENCE)
   # Nothing below may delay the end, not even a first process that hangs.
-  timer = threading.Timer(3 * _PATIENCE, os._exit, (code,))
+  timer = threading.Timer(3 * PATIENCE, os._exit, (code,))
   timer.daemon = True
   timer.start()
 
@@ -108,25 +107,27 @@ def _claim(code: int) -> None:
 def _others_that_stay() -> list[int]:
   """Waits for all others to leave; returns those that do not."""
   staying = set(range(messages.count())) - {messages.index()}
-  deadline = time.monotonic() + _PATIENCE
+  deadline = time.monotonic() + PATIENCE
   while staying and time.monotonic() < deadline:
     staying -= {int(number) for number in messages.under(_LEAVING)}
     time.sleep(0.05)
   return sorted(staying)
 
 
-def _leave(code: int, line: str, *, others_left: bool = False) -> NoReturn:
-  # Printed first: where the first process ends its container, JAX aborts this.
-  print_line(line)
+def _leave(code: int, line: str) -> NoReturn:
+  """Ends this process when the others do; names those that do not answer."""
+  silent = []
   if messages.several():
     try:
       messages.put(f"{_LEAVING}/{messages.index()}", "")
-      if messages.index() == 0:
-        if not others_left:
-          _others_that_stay()
-        time.sleep(0.5)
+      silent = _others_that_stay()
     except RuntimeError:
-      pass  # the first host is lost
+      silent = [0]  # its host serves the messages
+  if silent:
+    line = _silent(silent) + line.removeprefix("error: ")
+  print_line(line)
+  if messages.index() == 0:
+    time.sleep(0.5)  # where this ends a container, the service ends with it
   end_now(code, "")
 
 

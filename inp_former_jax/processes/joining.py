@@ -1,5 +1,6 @@
 """Joins the processes of a run, or says in a line why they do not come."""
 
+import os
 from collections.abc import Mapping
 
 import jax
@@ -10,8 +11,9 @@ from jax._src import clusters
 from inp_former_jax.processes import coordination, roll_call
 
 JOIN_TIMEOUT = 45
-# After this time JAX aborts all others: later than `liveness` ends them.
-_HEARTBEAT_TIMEOUT = 55
+# JAX aborts all others after this time without a sign of life, or half of it:
+# later than `liveness` ends them.
+HEARTBEAT_TIMEOUT = 100
 # At the end the others wait for the first one, which writes the report.
 _SHUTDOWN_TIMEOUT = 3600
 
@@ -65,7 +67,7 @@ def join(
         num_processes,
         process_id,
         initialization_timeout=seconds,
-        heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT,
+        heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
         shutdown_timeout_seconds=_SHUTDOWN_TIMEOUT,
       )
   except ValueError as error:
@@ -83,6 +85,7 @@ def _complete(
   seconds: int,
 ) -> tuple[str | None, int | None, int | None]:
   """Fills in what JAX finds by itself; None stays where it finds nothing."""
+  coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
   found = coordinator, num_processes, process_id
   if None not in found:
     return found

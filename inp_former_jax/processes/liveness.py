@@ -14,14 +14,25 @@ from inp_former_jax.processes import ending, messages
 
 _FIRST = "inp_former_jax/liveness/first"
 _OTHERS = "inp_former_jax/liveness/others"
-_EVERY = 3.0  # seconds
-# Longer than a living process can be busy without letting a thread run.
+EVERY = 3.0  # seconds
+# Longer than a living process should be busy without letting a thread run.
 SILENCE = 27.0  # seconds
 
 
-def watch() -> None:
-  """Starts the thread that gives and watches signs of life."""
-  threading.Thread(target=_watch, name="liveness", daemon=True).start()
+def watch(left: threading.Event) -> threading.Thread:
+  """Starts the thread that gives and watches signs of life.
+
+  Args:
+    left: Set when this process has left the others.
+
+  Returns:
+    The thread, which ends when `left` is set.
+  """
+  thread = threading.Thread(
+    target=_watch, args=(left,), name="liveness", daemon=True
+  )
+  thread.start()
+  return thread
 
 
 class Watch:
@@ -54,7 +65,7 @@ class Watch:
     ]
 
 
-def _watch() -> None:
+def _watch(left: threading.Event) -> None:
   is_first = messages.index() == 0
   others = range(1, messages.count())
   watched = Watch(others if is_first else range(1), time.monotonic())
@@ -71,4 +82,5 @@ def _watch() -> None:
       who = ending.name_processes(silent)
       line = f"error: the {who} gave no sign of life for {SILENCE:.0f} seconds."
       ending.end_all(1, line)
-    time.sleep(_EVERY)
+    if left.wait(EVERY):
+      return

@@ -76,6 +76,8 @@ class Preemption:
     self._guarded = self._interruptible = False
     self._bytes = self._handled = 0
     self._first_time = 0.0
+    self._left = threading.Event()  # the other processes
+    self._threads: list[threading.Thread] = []
 
   # Called by the run.
 
@@ -179,8 +181,7 @@ class Preemption:
     for number in _SIGNALS:
       signal.signal(number, self._handle)
     if messages.several():
-      ending.listen()
-      liveness.watch()
+      self._threads = [ending.listen(), liveness.watch(self._left)]
       if faulthandler.is_enabled():
         # JAX aborts when a host is lost; all traces would hide its message.
         faulthandler.enable(all_threads=False)
@@ -197,6 +198,9 @@ class Preemption:
     elif error is not None and messages.several():
       ending.end_all(1, _describe(error))
     jax.distributed.shutdown()  # waits for the other processes
+    self._left.set()
+    for thread in self._threads:
+      thread.join(10.0)  # Python cannot end while one waits in JAX's C++
     if isinstance(error, Stopped):
       ending.end_children()  # those that decode images
     for number, handler in self._previous.items():

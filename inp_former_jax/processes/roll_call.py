@@ -18,6 +18,9 @@ from inp_former_jax.terminal import shortened
 _PURPOSE = "inp_former_jax roll call"
 _LONGEST = 4096  # bytes of a greeting or an answer
 _READING = 5.0  # seconds for a greeting, once connected
+# The service of a run whose process 0 was killed keeps the port until the
+# others have ended.
+PORT_PATIENCE = 15.0  # seconds
 
 
 class RollCallError(RuntimeError):
@@ -57,12 +60,24 @@ def hold(
   if process_id:
     problem = _report(host, port, me, seconds)
   else:
-    try:
-      problem = asyncio.run(_RollCall(me).call(port, seconds))
-    except OSError as error:
-      raise RollCallError(_cannot_listen(port, error)) from error
+    problem = _call(me, port, seconds)
   if problem:
     raise RollCallError(problem)
+
+
+def _call(me: dict[str, Any], port: int, seconds: float) -> str:
+  """Waits for the other processes; returns what is wrong."""
+  deadline = time.monotonic() + seconds
+  patience = time.monotonic() + min(seconds, PORT_PATIENCE)
+  while True:
+    try:
+      return asyncio.run(_RollCall(me).call(port, seconds))
+    except OSError as error:
+      in_use = error.errno == errno.EADDRINUSE
+      if not in_use or time.monotonic() > patience:
+        raise RollCallError(_cannot_listen(port, error)) from error
+    time.sleep(0.3)
+    seconds = max(1.0, deadline - time.monotonic())
 
 
 class _RollCall:
@@ -98,7 +113,7 @@ class _RollCall:
       line = await asyncio.wait_for(reader.readline(), _READING)
       greeting = _parse(line)
       number = int(greeting["process_id"])
-    except (OSError, ValueError, KeyError, TypeError, TimeoutError):
+    except (OSError, ValueError, KeyError, TypeError):
       writer.close()  # not one of us: a health check, or a port scan
       return
     problem = _mismatch(self._me, greeting)

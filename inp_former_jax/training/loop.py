@@ -207,7 +207,7 @@ def run(
   preemption = preemption or Preemption()
   batch_sharding = sharding.batch_sharding(mesh)
   if _lacks_evaluation(start, total_steps, hooks):
-    announce(f"Evaluating step {start}, which a stop had prevented ...")
+    announce(f"Evaluating step {start}, which was not evaluated before ...")
     hooks.evaluate(start, state)
   for step in range(start + 1, total_steps + 1):
     batch = {

@@ -93,11 +93,23 @@ def test_another_server_at_the_port_is_recognised():
         hold(port, 1, seconds=0.2)
 
 
-def test_a_used_port_is_refused():
+def test_a_used_port_is_refused(monkeypatch):
+  monkeypatch.setattr(roll_call, "PORT_PATIENCE", 0.5)
   with socket.create_server(("", 0)) as server:
     port = server.getsockname()[1]
     with pytest.raises(RollCallError, match=f"Port {port}.* is in use"):
       hold(port, 0)
+
+
+def test_a_port_that_another_run_still_leaves_is_waited_for():
+  server = socket.create_server(("", 0))
+  port = server.getsockname()[1]
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    calls = [pool.submit(hold, port, i) for i in range(2)]
+    time.sleep(1.0)
+    assert not calls[0].done()
+    server.close()
+    assert [call.result() for call in calls] == [None, None]
 
 
 @pytest.mark.parametrize(
