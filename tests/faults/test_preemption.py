@@ -78,7 +78,7 @@ def test_an_evaluation_that_a_stop_prevented_is_made_up_by_both_processes(
   runs.extend(pair)
   for run in pair:
     assert run.wait() == 0, run.text
-  assert f"Evaluating step {stopped_at}, which a stop had" in pair[0].text
+  assert f"Evaluating step {stopped_at}, which was not" in pair[0].text
   assert evaluated_steps(workdir) == list(range(1, 6))
 
 
