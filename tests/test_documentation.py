@@ -216,8 +216,13 @@ def run_commands(document, folder) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
   "document",
-  [d for d in TO_RUN if TO_RUN[d] and name_of(d) != "README.md"],
-  ids=name_of,
+  [
+    pytest.param(d, marks=pytest.mark.long, id=name_of(d))
+    if name_of(d) == "docs/datasets.md"
+    else pytest.param(d, id=name_of(d))
+    for d in TO_RUN
+    if TO_RUN[d] and name_of(d) != "README.md"
+  ],
 )
 def test_commands_run(document, tmp_path):
   run_commands(document, tmp_path)
