@@ -135,10 +135,9 @@ def train_and_evaluate(
 
     # 4. The loop.
     waits = InputWaits(inputs.batches)
-    log = experiment.training_log(
+    with experiment.training_log(
       config, workdir, schedule, start, total_steps, waits
-    )
-    with log:
+    ) as log:
 
       def evaluate_now(step, state):
         now = answering.at(step, state[0])
@@ -175,8 +174,7 @@ def train_and_evaluate(
   preemption.finish()
 
   # 5. The result.
-  skipped = unreadable.describe_skipped(workdir)
-  if skipped:
+  if skipped := unreadable.describe_skipped(workdir):
     announce(skipped)
   answering = answering.at(total_steps, state[0])
   thresholds.calibrate_run(

@@ -103,3 +103,17 @@ def run_main(
     text=True,
     timeout=600,
   )
+
+
+def assert_agrees_on_eight_devices(program: str) -> None:
+  """Runs a program on eight CPU devices, which prints "agreed" at its end."""
+  run = subprocess.run(
+    [sys.executable, "-c", program],
+    cwd=ROOT,
+    env=os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert run.returncode == 0, run.stderr
+  assert run.stdout == "agreed\n"

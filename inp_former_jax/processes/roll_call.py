@@ -189,8 +189,10 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 
 def _cannot_listen(port: int, error: OSError) -> str:
-  remedy = "Name a free one by --coordinator or, where JAX chooses it, by the "
-  remedy += "environment variable JAX_COORDINATOR_PORT."
+  remedy = (
+    "Name a free one by --coordinator or, where JAX chooses it, by the "
+    "environment variable JAX_COORDINATOR_PORT."
+  )
   if error.errno == errno.EADDRINUSE:
     return (
       f"Port {port}, at which the processes would meet, is in use on this "

@@ -1,14 +1,10 @@
 """A weight that is split over devices is whole where it is used."""
 
-import os
-import subprocess
-import sys
-
 import jax.numpy as jnp
 
 from inp_former_jax import sharding
 from inp_former_jax.models import placement
-from tests.conftest import ROOT
+from tests.conftest import assert_agrees_on_eight_devices
 
 _EIGHT_DEVICES = """
 import re
@@ -43,16 +39,7 @@ print("agreed")
 
 
 def test_weights_are_gathered_and_their_gradients_split_again():
-  run = subprocess.run(
-    [sys.executable, "-c", _EIGHT_DEVICES],
-    cwd=ROOT,
-    env=os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert run.returncode == 0, run.stderr
-  assert run.stdout == "agreed\n"
+  assert_agrees_on_eight_devices(_EIGHT_DEVICES)
 
 
 def test_nothing_is_gathered_on_one_device_or_outside_of_a_mesh():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from inp_former_jax.processes import exchange
-from tests.conftest import ROOT
+from tests.conftest import ROOT, assert_agrees_on_eight_devices
 
 LARGE = np.array([[2**62 + 1, -1], [2**40 + 3, 0]], np.int64)
 
@@ -132,16 +132,7 @@ print("agreed")
 
 
 def test_64_processes_sum_their_histograms_in_a_bounded_buffer():
-  run = subprocess.run(
-    [sys.executable, "-c", _SIMULATED],
-    cwd=ROOT,
-    env=os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
-  assert run.returncode == 0, run.stderr
-  assert run.stdout == "agreed\n"
+  assert_agrees_on_eight_devices(_SIMULATED)
 
 
 _PROCESS = """

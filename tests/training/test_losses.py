@@ -1,9 +1,5 @@
 """Losses: the mined gradient, its guards, and what must not have one."""
 
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +7,7 @@ import pytest
 
 from inp_former_jax.models.inp_former import INPFormerOutput
 from inp_former_jax.training import losses
-from tests.conftest import ROOT
+from tests.conftest import assert_agrees_on_eight_devices
 
 SHAPE = (3, 5, 7)  # batch, patches, channels
 
@@ -265,13 +261,4 @@ print("agreed")
 
 
 def test_eight_devices_give_the_loss_and_gradient_of_one():
-  run = subprocess.run(
-    [sys.executable, "-c", _EIGHT_DEVICES],
-    cwd=ROOT,
-    env=os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert run.returncode == 0, run.stderr
-  assert run.stdout == "agreed\n"
+  assert_agrees_on_eight_devices(_EIGHT_DEVICES)
