@@ -1,6 +1,7 @@
 """The distillation from end to end, on tiny encoders."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -33,17 +34,23 @@ def pico(monkeypatch):
   monkeypatch.setitem(ENCODERS, PICO.name, PICO)
 
 
-@pytest.fixture
-def config(tmp_path):
-  """A run of some seconds: femto teaches pico."""
+def write_teacher(path: pathlib.Path) -> np.random.Generator:
+  """Writes a teacher; returns what drew its noise, for the images."""
   teacher = vit.VisionTransformer(vit.VARIANTS["femto"], rngs=nnx.Rngs(3))
   arrays = dinov2_rules.named_arrays(nnx.state(teacher))
   rng = np.random.default_rng(0)
   arrays = {
-    k: v + rng.normal(0, 0.1, v.shape).astype(np.float32)
-    for k, v in arrays.items()
+    name: value + rng.normal(0, 0.1, value.shape).astype(np.float32)
+    for name, value in arrays.items()
   }
-  files.write_arrays(tmp_path / "teacher.npz", arrays)
+  files.write_arrays(path, arrays)
+  return rng
+
+
+@pytest.fixture
+def config(tmp_path):
+  """A run of some seconds: femto teaches pico."""
+  rng = write_teacher(tmp_path / "teacher.npz")
   for i in range(4):
     path = tmp_path / "images" / f"{i}.png"
     path.parent.mkdir(exist_ok=True)

@@ -4,15 +4,12 @@ import re
 import signal
 import sys
 
-import numpy as np
 import pytest
-from flax import nnx
 
 from inp_former_jax.configs import distill as distill_config
-from inp_former_jax.models import vit
-from inp_former_jax.weights import dinov2_rules, files
 from tests.conftest import overrides
 from tests.faults import running
+from tests.test_distill import write_teacher
 
 pytestmark = pytest.mark.slow
 STEPS = 4000
@@ -21,14 +18,7 @@ STEPS = 4000
 @pytest.fixture
 def config(tmp_path):
   """Steps of some milliseconds, on generated views."""
-  teacher = vit.VisionTransformer(vit.VARIANTS["femto"], rngs=nnx.Rngs(3))
-  arrays = dinov2_rules.named_arrays(nnx.state(teacher))
-  rng = np.random.default_rng(0)
-  arrays = {
-    name: value + rng.normal(0, 0.1, value.shape).astype(np.float32)
-    for name, value in arrays.items()
-  }
-  files.write_arrays(tmp_path / "teacher.npz", arrays)
+  write_teacher(tmp_path / "teacher.npz")
   config = distill_config.get_config()
   config.batch_size, config.steps = 4, STEPS
   config.teacher.encoder = config.student.encoder = "dinov2_vit_femto_14"
