@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A file's tests stay in one process: they share models and data.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-tree lint clean
+.PHONY: demo test test-all test-tree test-oldest lint clean
 
 # Environment, install, the main job on procedural parts, results.
 demo: $(VENV)/installed
@@ -26,13 +26,22 @@ test-tree: export NNX_GRAPH_MODE := false
 test-tree: export NNX_GRAPH_UPDATES := false
 test-tree: test
 
+# The test suite with the oldest versions of every package that pyproject.toml
+# names, in an environment of its own.
+test-oldest:
+	$(PYTHON) -m venv --clear .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet uv
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python \
+	  --resolution lowest-direct -e ".[test]"
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyrefly check
 
 clean:
-	rm -rf $(VENV) workdir build *.egg-info
+	rm -rf $(VENV) .venv-oldest workdir build *.egg-info
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from huggingface_hub import file_download
 
 from inp_former_jax.models import pretrained as command
 from inp_former_jax.models import vit
@@ -75,7 +76,11 @@ def hub(server, monkeypatch) -> None:
   template = server.root + "/{repo_id}/resolve/{revision}/{filename}"
   monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
   monkeypatch.setattr(constants, "ENDPOINT", server.root)
-  monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+  # Versions before 1.0 copy the template when they are first used.
+  for module in (constants, file_download):
+    monkeypatch.setattr(
+      module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False
+    )
 
 
 @pytest.fixture
