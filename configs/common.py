@@ -127,6 +127,9 @@ def get_config() -> ConfigDict:
   config.checkpoint.every_steps = -1
   # A checkpoint is saved after so many minutes without one; 0: only by steps.
   config.checkpoint.every_minutes = 10.0
+  # Where checkpoints are saved in place of the workdir: a folder in a bucket,
+  # such as "gs://bucket/run"; "": in the workdir.
+  config.checkpoint.folder = ""
   config.checkpoint.keep = 2  # number of newest checkpoints to keep
   # Metric of the evaluations during training (evaluation.every_steps), such as
   # "image_auroc", by whose mean the best checkpoint is kept beside the newest

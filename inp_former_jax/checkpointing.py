@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 from inp_former_jax.data.records import Dataset
 from inp_former_jax.evaluation.results import COLUMNS, SAMPLE_COLUMNS
 from inp_former_jax.processes import messages
-from inp_former_jax.training.checkpoints import workdirs
+from inp_former_jax.training.checkpoints import place, workdirs
 from inp_former_jax.training.checkpoints.best_checkpoint import BestCheckpoint
 from inp_former_jax.training.checkpoints.checkpoint import Checkpointer
 from inp_former_jax.training.checkpoints.save_times import SaveTimes
+from inp_former_jax.training.identity import CheckpointError
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
@@ -50,7 +51,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
 
 
 def require_room(config: ConfigDict, workdir: pathlib.Path, state: Any) -> None:
-  """Makes sure that the checkpoints of a run have room in its workdir.
+  """Makes sure that what a run writes has room in its workdir.
 
   Args:
     config: The config of the run; `checkpoint` is read.
@@ -64,8 +65,10 @@ def require_room(config: ConfigDict, workdir: pathlib.Path, state: Any) -> None:
     math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)
   )
   kept = config.checkpoint.keep + bool(config.checkpoint.get("best"))
-  # With the one that is being saved, and the results.
-  workdirs.prepare_workdir(workdir, (kept + 1) * size + 50_000_000)
+  kept += 1  # the one that is being saved
+  if config.checkpoint.get("folder"):
+    kept = 0
+  workdirs.prepare_workdir(workdir, kept * size + 50_000_000)  # and results
 
 
 def open_for_run(
@@ -77,18 +80,38 @@ def open_for_run(
   """Opens the checkpoints of a run that will save further ones.
 
   Args:
-    config: The config of the run; `checkpoint.keep` is read.
+    config: The config of the run; `checkpoint` is read.
     workdir: The folder of the run.
     identity: Description of the run, as `Checkpointer` takes it.
     best: The values by which the best checkpoint is kept, if it is.
+
+  Raises:
+    CheckpointError: If they are to be in a bucket that cannot be written, or
+      the run has others elsewhere.
   """
+  directory = place.of_run(config.checkpoint.get("folder", ""), workdir)
+  _require_no_other(directory, workdir)
+  if jax.process_index() == 0:
+    place.require_writable(directory)
   return Checkpointer(
-    workdir / "checkpoints",
+    directory,
     identity,
     keep=config.checkpoint.keep,
     best=best,
     cleans_up=True,
   )
+
+
+def _require_no_other(directory: place.Place, workdir: pathlib.Path) -> None:
+  """Makes sure that a run does not start anew beside its own checkpoints."""
+  recorded = place.of_workdir(workdir)
+  if recorded == directory or not recorded.is_dir():
+    return
+  if any(path.name.isdecimal() for path in recorded.iterdir()):
+    raise CheckpointError(
+      f"The checkpoints of {workdir} are in {recorded}, but `folder` names "
+      f"{directory}. Move them there, or leave the field as it was."
+    )
 
 
 def save_times(config: ConfigDict, start: int, total_steps: int) -> SaveTimes:

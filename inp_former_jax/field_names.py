@@ -17,6 +17,7 @@ _COMMON_FIELDS = {
   "batch_size": "batch_size",
   "data": "mesh.data",
   "epochs": "epochs",
+  "folder": "checkpoint.folder",
   "fsdp": "mesh.fsdp",
   "keep": "checkpoint.keep",
   "num_workers": "data.num_workers",

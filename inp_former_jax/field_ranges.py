@@ -10,6 +10,7 @@ by name there too, because their errors name the nearest ones.
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -83,6 +84,12 @@ def _is_text(value: Any) -> bool:
   return isinstance(value, str | os.PathLike) and "\0" not in os.fspath(value)
 
 
+def _is_place(value: Any) -> bool:
+  return isinstance(value, str) and bool(
+    re.fullmatch(r"(gs://[^/\s]+/.*[^/\s])?", value) and "//" not in value[5:]
+  )
+
+
 def _is_sequence(value: Any) -> bool:
   return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
@@ -146,6 +153,7 @@ _COMMON = {
   "evaluation.every_steps": _COUNT,
   "checkpoint.every_steps": _whole(0, _STEPS, also=-1),
   "checkpoint.every_minutes": _NOT_NEGATIVE,
+  "checkpoint.folder": Range(_is_place, "empty, or gs://BUCKET/FOLDER"),
   "checkpoint.keep": _whole(1, _MANY),
   "log.every_steps": _COUNT,
   "log.tensorboard": _BOOLEAN,

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from inp_former_jax import config_files
 from inp_former_jax.field_ranges import SINGLE_CLASS
 from inp_former_jax.training import identity
-from inp_former_jax.training.checkpoints import workdirs
+from inp_former_jax.training.checkpoints import place, workdirs
 from inp_former_jax.training.identity import CheckpointError
 
 
@@ -49,8 +49,12 @@ def require_same_start(config: ConfigDict, workdir: pathlib.Path) -> None:
     return
   saved = config_files.recorded_fields(path)
   _require_same_kind(saved, config, workdir)
+  folder = place.of_workdir(workdir)
   identity.require_same_start(
-    workdir, identity.flatten(saved), identity.flatten(config.to_dict())
+    workdir,
+    identity.flatten(saved),
+    identity.flatten(config.to_dict()),
+    has_checkpoints=folder.is_dir() and any(folder.iterdir()),
   )
 
 

@@ -4,12 +4,14 @@ import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Generator
 
 import pytest
 from ml_collections import ConfigDict
 
 from inp_former_jax.configs import demo as demo_config
 from inp_former_jax.data.demo import parts
+from tests.training.checkpoints.buckets import serve_bucket
 
 # Most of a test's time is compilation: what one test (or its subprocess) has
 # compiled, the next one loads. Nothing above imports jax.
@@ -117,3 +119,13 @@ def assert_agrees_on_eight_devices(program: str) -> None:
   )
   assert run.returncode == 0, run.stderr
   assert run.stdout == "agreed\n"
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Generator[str]:
+  """The address of an empty bucket, on a server on loopback."""
+  pytest.importorskip("gcsfs")
+  with serve_bucket() as environment, pytest.MonkeyPatch.context() as patch:
+    for name, value in environment.items():
+      patch.setenv(name, value)
+    yield "gs://bucket"

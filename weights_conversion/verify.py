@@ -22,6 +22,7 @@ from inp_former_jax.data.transforms import Preprocessing
 from inp_former_jax.field_names import with_field_names
 from inp_former_jax.inference import trained
 from inp_former_jax.terminal import escaped
+from inp_former_jax.training.checkpoints import place
 from weights_conversion.verification import image_scores
 from weights_conversion.verification.comparison import Result
 from weights_conversion.verification.reference_folder import verify
@@ -145,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
   args = parser.parse_args(argv)
   compilation_cache.enable()
   try:
-    is_workdir = (args.path / "checkpoints").is_dir()
+    is_workdir = place.of_workdir(args.path).is_dir()
     is_model = args.path.is_file() or is_workdir
     results = _report_model(args) if is_model else _report_folder(args)
   except (OSError, ValueError, ImportError, RuntimeError) as error:

@@ -14,6 +14,7 @@ from typing import Any
 from inp_former_jax.atomic import write_json
 from inp_former_jax.inference.colours import ColourScale
 from inp_former_jax.inference.decision import Thresholds
+from inp_former_jax.training.checkpoints import place
 
 CALIBRATION = "calibration.json"
 ALL = ""  # the category of thresholds that hold for the whole model
@@ -205,8 +206,9 @@ def _write(workdir: pathlib.Path, calibrations: Sequence[Calibration]) -> None:
 
 
 def _steps_with_checkpoint(workdir: pathlib.Path) -> set[int]:
-  folders = (workdir / "checkpoints").glob("*")
-  return {int(folder.name) for folder in folders if folder.name.isdecimal()}
+  folder = place.of_workdir(workdir)
+  names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+  return {int(name) for name in names if name.isdecimal()}
 
 
 def _from_json(item: Mapping[str, Any]) -> Calibration:

@@ -24,7 +24,11 @@ from inp_former_jax.inference.predict_step import (
 )
 from inp_former_jax.models import inp_former
 from inp_former_jax.training import identity, model_state
-from inp_former_jax.training.checkpoints import checkpoint, saved_runs
+from inp_former_jax.training.checkpoints import (
+  checkpoint,
+  place,
+  saved_runs,
+)
 from inp_former_jax.training.model_state import ModelSettings, ModelState
 
 
@@ -245,7 +249,7 @@ def load(
   """
   workdir = pathlib.Path(workdir).expanduser().absolute()
   mesh = mesh or sharding.make_mesh()
-  folder = workdir / "checkpoints"
+  folder = place.of_workdir(workdir)
   step, saved = saved_runs.read_identity(workdir, use)
   identity.require_inp_former(folder / str(step), saved)
   wanted = saved | identity.flatten(expected or {})

@@ -1,6 +1,7 @@
 """Compares the identity of a checkpoint with that of a run or a model."""
 
 import hashlib
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -177,7 +178,9 @@ def _differences(
   return lines
 
 
-def require_inp_former(path: pathlib.Path, saved: Mapping[str, Any]) -> None:
+def require_inp_former(
+  path: str | os.PathLike, saved: Mapping[str, Any]
+) -> None:
   """Makes sure that a checkpoint holds an INP-Former.
 
   Args:
@@ -197,7 +200,7 @@ def require_inp_former(path: pathlib.Path, saved: Mapping[str, Any]) -> None:
 
 
 def require_same_model(
-  path: pathlib.Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]
+  path: str | os.PathLike, saved: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> None:
   """Makes sure that a checkpoint holds the wanted model.
 
@@ -214,7 +217,7 @@ def require_same_model(
 
 
 def require_same_run(
-  path: pathlib.Path,
+  path: str | os.PathLike,
   saved: Mapping[str, Any],
   now: Mapping[str, Any],
   *,
@@ -244,7 +247,11 @@ def require_same_run(
 
 
 def require_same_start(
-  workdir: pathlib.Path, saved: Mapping[str, Any], now: Mapping[str, Any]
+  workdir: pathlib.Path,
+  saved: Mapping[str, Any],
+  now: Mapping[str, Any],
+  *,
+  has_checkpoints: bool,
 ) -> None:
   """Makes sure that a run is the one that has been started in a workdir.
 
@@ -252,6 +259,7 @@ def require_same_start(
     workdir: Folder of the run, which need not hold a checkpoint yet.
     saved: Config of the run that was started there, by dotted names.
     now: Config of this run, by dotted names.
+    has_checkpoints: Whether the run that was started has saved any.
 
   Raises:
     CheckpointError: If a field that influences training differs. The message
@@ -261,8 +269,7 @@ def require_same_start(
   if not differing:
     return
   listing = "\n  ".join(differing)
-  checkpoints = workdir / "checkpoints"
-  if checkpoints.is_dir() and any(checkpoints.iterdir()):
+  if has_checkpoints:
     remedy = "Set these values again, or use another workdir."
   else:
     remedy = (
@@ -275,7 +282,7 @@ def require_same_start(
 
 
 def require_same_parameters(
-  path: pathlib.Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]
+  path: str | os.PathLike, saved: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> None:
   """Makes sure that a run can start from the parameters of a checkpoint.
 

@@ -1,7 +1,7 @@
 """The training loop that all trainers share."""
 
 import dataclasses
-import pathlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -114,7 +114,7 @@ def start_or_resume(
 
 
 def _require_position(
-  position: Mapping[str, Any], step: int, path: pathlib.Path
+  position: Mapping[str, Any], step: int, path: str | os.PathLike
 ) -> None:
   """Raises CheckpointError unless every step has had a batch, and only one."""
   found = position.get("next_batch")

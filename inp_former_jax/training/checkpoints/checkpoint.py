@@ -5,17 +5,18 @@ position of the data iterator, the config, and the encoder's name and sha256.
 The frozen encoder itself is not stored.
 """
 
-import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import orbax.checkpoint as ocp
 
 from inp_former_jax.processes import messages
-from inp_former_jax.training.checkpoints import manifest, sound_checkpoint
+from inp_former_jax.training.checkpoints import (
+  manifest,
+  place,
+  sound_checkpoint,
+)
 from inp_former_jax.training.checkpoints.best_checkpoint import BestCheckpoint
-from inp_former_jax.training.checkpoints.literal_path import LiteralPath
 from inp_former_jax.training.identity import (
   CheckpointError,
   flatten,
@@ -36,7 +37,7 @@ class Checkpointer:
 
   def __init__(
     self,
-    directory: str | os.PathLike,
+    directory: str | place.Place,
     identity: Mapping[str, Any],
     *,
     keep: int = 2,
@@ -46,7 +47,7 @@ class Checkpointer:
     """Opens a folder of checkpoints, and creates it if necessary.
 
     Args:
-      directory: Folder of the checkpoints.
+      directory: Folder of the checkpoints, or its place in a bucket.
       identity: Description of what a checkpoint belongs to: the config as a
         nested dict, with the encoder's name and sha256 under "encoder".
       keep: Number of checkpoints to keep; the newest ones are kept.
@@ -55,14 +56,14 @@ class Checkpointer:
         damaged checkpoints aside. Only the run that saves may do so, because
         for any other reader it may be a save in progress.
     """
-    self.directory = pathlib.Path(directory).absolute()
+    self.directory: place.Place = place.absolute(directory)
     self._identity = flatten(identity)
     self._cleans_up = cleans_up
     self._saving = -1  # step whose save is in progress
     managers = ocp.checkpoint_managers
     kept: list[Any] = [managers.LatestN(keep), *([best] if best else [])]
     self._manager = ocp.CheckpointManager(
-      LiteralPath(self.directory),
+      place.for_orbax(self.directory),
       item_names=("trainable", "opt_state", "iterator", "identity"),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=managers.AnyPreservationPolicy(kept),
@@ -284,7 +285,7 @@ class Checkpointer:
     self._manager.close()
 
 
-def no_checkpoint(directory: pathlib.Path) -> CheckpointError:
+def no_checkpoint(directory: place.Place) -> CheckpointError:
   """Returns the error of a folder without checkpoints.
 
   Args:

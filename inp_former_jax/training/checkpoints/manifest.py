@@ -10,10 +10,10 @@ import concurrent.futures
 import functools
 import json
 import os
-import pathlib
 
 from inp_former_jax.atomic import write_json
-from inp_former_jax.hashing import file_sha256
+from inp_former_jax.training.checkpoints import place
+from inp_former_jax.training.checkpoints.place import Place
 
 NAME = "sha256.json"  # in the folder of a checkpoint
 # Orbax writes these after the manifest; they hold times and types, no values.
@@ -21,16 +21,20 @@ _UNLISTED = (NAME, "_CHECKPOINT_METADATA", "commit_success.txt")
 _THREADS = min(8, os.cpu_count() or 1)
 
 
-def write_manifest(folder: pathlib.Path) -> None:
+def write_manifest(folder: Place) -> None:
   """Writes the checksums of all files of a checkpoint.
 
   Args:
     folder: Folder of the checkpoint, in which nothing changes any more.
   """
-  write_json(folder / NAME, {"files": _checksums(folder, _files(folder))})
+  content = {"files": _checksums(folder, _files(folder))}
+  if place.in_bucket(folder):  # where files appear whole
+    (folder / NAME).write_text(json.dumps(content, indent=2))
+  else:
+    write_json(folder / NAME, content)
 
 
-def has_manifest(folder: pathlib.Path) -> bool:
+def has_manifest(folder: Place) -> bool:
   """Whether a checkpoint has checksums; those of earlier versions have none.
 
   Args:
@@ -39,7 +43,7 @@ def has_manifest(folder: pathlib.Path) -> bool:
   return (folder / NAME).exists()
 
 
-def find_damage(folder: pathlib.Path) -> str:
+def find_damage(folder: Place) -> str:
   """Compares the files of a checkpoint with its checksums.
 
   Args:
@@ -61,7 +65,7 @@ def find_damage(folder: pathlib.Path) -> str:
 # A command opens the same checkpoint several times; what has not been written
 # to in between is not read again.
 @functools.lru_cache(maxsize=64)
-def _find_damage(folder: pathlib.Path, signature: tuple) -> str:
+def _find_damage(folder: Place, signature: tuple) -> str:
   del signature  # a part of the key
   if not has_manifest(folder):
     return ""
@@ -82,21 +86,19 @@ def _find_damage(folder: pathlib.Path, signature: tuple) -> str:
   return ""
 
 
-def _files(folder: pathlib.Path) -> list[str]:
+def _files(folder: Place) -> list[str]:
   """Returns the paths within a checkpoint of all files to be listed."""
-  paths = (path for path in folder.rglob("*") if path.is_file())
-  names = (path.relative_to(folder).as_posix() for path in paths)
+  names = (p.relative_to(folder).as_posix() for p in place.files(folder))
   return sorted(name for name in names if name not in _UNLISTED)
 
 
-def _checksums(folder: pathlib.Path, names: list[str]) -> dict[str, str]:
+def _checksums(folder: Place, names: list[str]) -> dict[str, str]:
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-    checksums = pool.map(lambda name: file_sha256(folder / name), names)
+    checksums = pool.map(lambda name: place.file_sha256(folder / name), names)
     return dict(zip(names, checksums, strict=True))
 
 
-def _signature(folder: pathlib.Path) -> tuple:
+def _signature(folder: Place) -> tuple:
   """Returns size and time of every file of a checkpoint."""
-  paths = sorted(path for path in folder.rglob("*") if path.is_file())
-  stats = ((path, path.stat()) for path in paths)
-  return tuple((str(p), s.st_size, s.st_mtime_ns) for p, s in stats)
+  paths = sorted(place.files(folder))
+  return tuple((str(path), *place.state_of(path)) for path in paths)

@@ -7,6 +7,7 @@ from typing import Any
 
 from inp_former_jax.training.checkpoints import (
   best_checkpoint,
+  place,
   sound_checkpoint,
 )
 from inp_former_jax.training.checkpoints.checkpoint import (
@@ -37,20 +38,20 @@ def check_use(use: str) -> None:
     raise ValueError(f"`use` is {use!r}; it can be {' or '.join(USES)}.")
 
 
-def require_checkpoints(workdir: pathlib.Path) -> pathlib.Path:
-  """Makes sure that a workdir has a folder of checkpoints.
+def require_checkpoints(workdir: pathlib.Path) -> place.Place:
+  """Makes sure that the run of a workdir has a folder of checkpoints.
 
   Args:
     workdir: Folder of a run.
 
   Returns:
-    The folder of its checkpoints.
+    The folder of its checkpoints, or its place in a bucket.
 
   Raises:
     CheckpointError: If there is no such folder, or it is in a bucket.
   """
   refuse_buckets(workdir)
-  directory = workdir / "checkpoints"
+  directory = place.of_workdir(workdir)
   if not directory.is_dir():
     raise no_checkpoint(directory)
   return directory
@@ -106,7 +107,7 @@ def restore_initial(
   """
   workdir = pathlib.Path(workdir).expanduser().absolute()
   step, saved = read_identity(workdir)
-  path = workdir / "checkpoints" / str(step)
+  path = place.of_workdir(workdir) / str(step)
   require_inp_former(path, saved)
   require_same_parameters(path, saved, flatten(identity))
   # With its own identity, because the size of the images may differ.

@@ -1,14 +1,13 @@
 """Chooses a checkpoint whose files are undamaged, and reports others."""
 
 import json
-import os
-import pathlib
 from collections.abc import Sequence
 
 import jax
 
 from inp_former_jax.processes import exchange
-from inp_former_jax.training.checkpoints import manifest
+from inp_former_jax.training.checkpoints import manifest, place
+from inp_former_jax.training.checkpoints.place import Place
 from inp_former_jax.training.identity import CheckpointError
 from inp_former_jax.training.progress import warn
 
@@ -16,7 +15,7 @@ ASIDE = "damaged_checkpoints"  # in the workdir
 _reported: set[str] = set()  # each line is printed once per process
 
 
-def choose(directory: pathlib.Path, steps: Sequence[int]) -> int:
+def choose(directory: Place, steps: Sequence[int]) -> int:
   """Returns the first step whose checkpoint is sound, and warns of the others.
 
   All processes must call it; the first one reads the files for all.
@@ -57,9 +56,7 @@ def choose(directory: pathlib.Path, steps: Sequence[int]) -> int:
   return step
 
 
-def _damage_of_first(
-  directory: pathlib.Path, steps: Sequence[int]
-) -> list[str]:
+def _damage_of_first(directory: Place, steps: Sequence[int]) -> list[str]:
   """Returns what is wrong with each step before the first sound one."""
   found = []
   for step in steps:
@@ -70,7 +67,7 @@ def _damage_of_first(
   return found
 
 
-def move_aside(directory: pathlib.Path, steps: Sequence[int]) -> None:
+def move_aside(directory: Place, steps: Sequence[int]) -> None:
   """Moves damaged checkpoints out of the way of those that will be saved.
 
   Args:
@@ -80,14 +77,19 @@ def move_aside(directory: pathlib.Path, steps: Sequence[int]) -> None:
   """
   if jax.process_index() == 0:
     for step in steps:
-      target = _unused(directory.parent / ASIDE / str(step))
-      target.parent.mkdir(exist_ok=True)
-      os.rename(directory / str(step), target)
+      target = _unused(_aside(directory) / str(step))
+      place.move(directory / str(step), target)
       warn(f"Moved the damaged checkpoint of step {step} to {target}.")
   exchange.from_first_process("moved")  # all wait until they are moved
 
 
-def _unused(path: pathlib.Path) -> pathlib.Path:
+def _aside(directory: Place) -> Place:
+  if place.in_bucket(directory):  # beside it are other runs
+    return directory.with_name(f"{directory.name}_damaged")
+  return directory.parent / ASIDE
+
+
+def _unused(path: Place) -> Place:
   number, target = 1, path
   while target.exists():
     number += 1

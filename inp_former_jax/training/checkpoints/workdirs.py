@@ -83,5 +83,11 @@ def refuse_buckets(workdir: str | os.PathLike) -> None:
   if scheme:
     raise CheckpointError(
       f"The workdir {workdir} is in a bucket, where logs and results cannot be "
-      f"written. {mount_hint(scheme)}"
+      f"written. {mount_hint(scheme)}{_checkpoints_alone(scheme)}"
     )
+
+
+def _checkpoints_alone(scheme: str) -> str:
+  if scheme != "gs":
+    return ""
+  return " Checkpoints alone can be there: set `folder` to their address."

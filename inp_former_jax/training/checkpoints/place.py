@@ -1,0 +1,183 @@
+"""Where the checkpoints of a run are: in its workdir, or in a bucket.
+
+Only checkpoints can be in a bucket. Config, log, lock and results are ordinary
+files of the workdir.
+"""
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+from etils import epath
+
+from inp_former_jax import config_files, hashing
+from inp_former_jax.training.checkpoints.literal_path import LiteralPath
+from inp_former_jax.training.identity import CheckpointError
+
+SCHEME = "gs://"
+Place = pathlib.Path | epath.Path  # a folder, or the address of one
+_PIECE = 1 << 20  # bytes
+_PATTERN = "*?["  # characters that orbax takes for those of a pattern
+
+
+def of_run(folder: str, workdir: pathlib.Path) -> Place:
+  """Returns the place at which a run is to have its checkpoints.
+
+  Args:
+    folder: Address of a folder in a bucket; if empty, they are in the workdir.
+    workdir: Folder of the run.
+
+  Raises:
+    CheckpointError: If the address cannot be used, or packages are missing.
+  """
+  if not folder:
+    return workdir / "checkpoints"
+  if any(character in folder for character in _PATTERN):
+    raise CheckpointError(
+      f"`folder` is {folder!r}; an address with one of {' '.join(_PATTERN)} "
+      "would be taken for a pattern. Choose another."
+    )
+  try:
+    import fsspec.config
+    import gcsfs  # noqa: F401
+  except ImportError as error:
+    raise CheckpointError(
+      f"`folder` is {folder}, but gcsfs is not installed: pip install "
+      "'inp-former-jax[gcs]', or mount the bucket as a folder and leave the "
+      "field empty."
+    ) from error
+  # Its memory of listings would not know what others write: TensorStore in this
+  # process, and other processes.
+  fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
+  return epath.Path(folder)
+
+
+def of_workdir(workdir: pathlib.Path) -> Place:
+  """Returns the place at which the run of a workdir has its checkpoints.
+
+  Args:
+    workdir: Folder of a run, or of a converted checkpoint.
+
+  Raises:
+    CheckpointError: If they are in a bucket, and packages are missing.
+    ConfigError: If there are none in the workdir, and its config, which would
+      name their place, cannot be read.
+  """
+  record = workdir / config_files.RECORDED
+  folder = ""
+  if not (workdir / "checkpoints").exists() and record.is_file():
+    fields = config_files.recorded_fields(record).get("checkpoint", {})
+    folder = fields.get("folder", "")
+  return of_run(folder, workdir)
+
+
+def in_bucket(place: str | Place) -> bool:
+  """Whether a place is in a bucket.
+
+  Args:
+    place: A folder or file, or the address of one.
+  """
+  return os.fspath(place).startswith(SCHEME)
+
+
+def absolute(place: str | Place) -> Place:
+  """Returns the absolute path of a folder; an address is one as it is.
+
+  Args:
+    place: The folder.
+  """
+  if in_bucket(place):
+    return epath.Path(place)
+  return pathlib.Path(place).absolute()
+
+
+def for_orbax(place: Place) -> epath.Path:
+  """Returns a place as orbax takes it.
+
+  Args:
+    place: The folder of all checkpoints of a run.
+  """
+  return epath.Path(place) if in_bucket(place) else LiteralPath(place)
+
+
+def require_writable(place: Place) -> None:
+  """Makes sure that checkpoints can be written to a bucket, by writing to it.
+
+  Args:
+    place: The folder of all checkpoints of a run. For one that is no bucket's,
+      nothing is done; see `workdirs.prepare_workdir`.
+
+  Raises:
+    CheckpointError: If nothing can be written.
+  """
+  if not in_bucket(place):
+    return
+  probe = epath.Path(place) / "probe.txt"
+  try:
+    probe.write_text("Written at the start of a run.\n")
+    probe.unlink()
+  except Exception as error:  # of gcsfs, aiohttp and google-auth
+    reason = str(error).split("\n")[0][:300] or type(error).__name__
+    raise CheckpointError(
+      f"`folder` {place} cannot be written ({reason}). Check the name of the "
+      "bucket and the credentials (gcloud auth application-default login)."
+    ) from error
+
+
+def files(place: Place) -> Iterator[Place]:
+  """Yields all files of a folder and its sub-folders.
+
+  Args:
+    place: The folder.
+  """
+  for path in place.iterdir():
+    if path.is_dir():
+      yield from files(path)
+    else:
+      yield path
+
+
+def file_sha256(path: Place) -> str:
+  """Computes the sha256 checksum of a file, in hex.
+
+  Args:
+    path: The file.
+  """
+  if not in_bucket(path):
+    return hashing.file_sha256(pathlib.Path(path))
+  digest = hashlib.sha256()
+  with path.open("rb") as file:
+    while piece := file.read(_PIECE):
+      digest.update(piece)
+  return digest.hexdigest()
+
+
+def state_of(path: Place) -> tuple[int, int]:
+  """Returns size and time of a file, which change when it is written to.
+
+  Args:
+    path: The file.
+  """
+  if in_bucket(path):
+    stat = epath.Path(path).stat()
+    return stat.length, stat.mtime
+  local = os.stat(path)
+  return local.st_size, local.st_mtime_ns
+
+
+def move(source: Place, target: Place) -> None:
+  """Moves a folder; one in a bucket by copying its files, as buckets do.
+
+  Args:
+    source: The folder.
+    target: Its new place, of the same kind, where nothing is yet.
+  """
+  if not in_bucket(source):
+    pathlib.Path(target).parent.mkdir(exist_ok=True)
+    os.rename(source, target)
+    return
+  for path in files(source):
+    copy = target / path.relative_to(source)
+    copy.write_bytes(path.read_bytes())
+  epath.Path(source).rmtree()
