@@ -47,7 +47,7 @@ def test_two_processes_and_all_commands(bucket, dataset_root, tmp_path, runs):
   folder = f"{bucket}/pair"
   config, workdir = config_of(dataset_root, folder), tmp_path / "pair"
   config.checkpoint.best = "image_auroc"
-  config.evaluation.every_steps = 10
+  config.evaluation.every_steps = 20
   runs.extend(running.start_pair(config, workdir))
   running.wait_for_step(15, workdir, *runs)
   running.stop(*runs)

@@ -291,6 +291,9 @@ def no_checkpoint(directory: place.Place) -> CheckpointError:
   Args:
     directory: The folder.
   """
+  reason = ""
+  if place.in_bucket(directory):
+    reason = ", or the credentials do not allow to read it"
   return CheckpointError(
-    f"No checkpoint in {directory}. Train a model there first."
+    f"No checkpoint in {directory}{reason}. Train a model there first."
   )

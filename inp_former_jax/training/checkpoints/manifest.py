@@ -58,6 +58,8 @@ def find_damage(folder: Place) -> str:
   try:
     return _find_damage(folder, _signature(folder))
   except OSError as error:
+    if place.in_bucket(folder) and not isinstance(error, FileNotFoundError):
+      raise  # the connection's fault, not that of the checkpoint
     name = error.filename or folder
     return f"{name} cannot be read ({error.strerror})"
 

@@ -64,9 +64,10 @@ def of_workdir(workdir: pathlib.Path) -> Place:
     ConfigError: If there are none in the workdir, and its config, which would
       name their place, cannot be read.
   """
-  record = workdir / config_files.RECORDED
+  local, record = workdir / "checkpoints", workdir / config_files.RECORDED
+  here = local.exists() and not (local.is_dir() and not any(local.iterdir()))
   folder = ""
-  if not (workdir / "checkpoints").exists() and record.is_file():
+  if not here and record.is_file():
     fields = config_files.recorded_fields(record).get("checkpoint", {})
     folder = fields.get("folder", "")
   return of_run(folder, workdir)

@@ -69,6 +69,11 @@ def test_a_save_that_was_killed_is_no_checkpoint(folder, tmp_path):
   (directory / "2" / "commit_success.txt").unlink()
   with checkpoint.Checkpointer(directory, IDENTITY) as run:
     assert run.steps == [1]
+  save(folder, tmp_path, 2)
+  with checkpoint.Checkpointer(directory, IDENTITY) as run:
+    assert run.steps == [1, 2]
+    restored, _, _ = run.restore(params, moments)
+  np.testing.assert_array_equal(restored["w"], np.arange(6.0) + 2)
 
 
 def test_the_workdir_records_the_place(folder, tmp_path):
