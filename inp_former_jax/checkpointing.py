@@ -86,13 +86,13 @@ def open_for_run(
     best: The values by which the best checkpoint is kept, if it is.
 
   Raises:
-    CheckpointError: If they are to be in a bucket that cannot be written, or
-      the run has others elsewhere.
+    CheckpointError: If they are to be in a bucket that cannot be written, in a
+      folder that holds anything else, or the run has others elsewhere.
   """
   directory = place.of_run(config.checkpoint.get("folder", ""), workdir)
   _require_no_other(directory, workdir)
   if jax.process_index() == 0:
-    place.require_writable(directory)
+    place.prepare(directory)
   return Checkpointer(
     directory,
     identity,
@@ -105,12 +105,11 @@ def open_for_run(
 def _require_no_other(directory: place.Place, workdir: pathlib.Path) -> None:
   """Makes sure that a run does not start anew beside its own checkpoints."""
   recorded = place.of_workdir(workdir)
-  if recorded == directory or not recorded.is_dir():
-    return
-  if any(path.name.isdecimal() for path in recorded.iterdir()):
+  if recorded != directory and place.has_steps(recorded):
     raise CheckpointError(
-      f"The checkpoints of {workdir} are in {recorded}, but `folder` names "
-      f"{directory}. Move them there, or leave the field as it was."
+      f"The checkpoints of {workdir} are in {recorded}; this run would write "
+      f"to {directory}. Set `folder` as it was, or use another workdir, which "
+      "can start from the parameters of this one by `init_from`."
     )
 
 

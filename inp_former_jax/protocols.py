@@ -26,7 +26,7 @@ from inp_former_jax.field_ranges import MULTI_CLASS, SINGLE_CLASS, ZERO_SHOT
 from inp_former_jax.processes import agreement, exchange
 from inp_former_jax.processes.preemption import Preemption
 from inp_former_jax.training import identity
-from inp_former_jax.training.checkpoints import place, workdir_lock, workdirs
+from inp_former_jax.training.checkpoints import workdir_lock, workdirs
 from inp_former_jax.training.checkpoints.checkpoint import no_checkpoint
 from inp_former_jax.training.progress import announce
 
@@ -259,7 +259,9 @@ def _of_category(config: ConfigDict, category: str) -> ConfigDict:
   if own.init_from:
     # Of a run with this protocol, which has a workdir for each category.
     same = pathlib.Path(own.init_from).expanduser() / category
-    if place.of_workdir(same).is_dir():
+    if (same / config_files.RECORDED).is_file() or (
+      same / "checkpoints"
+    ).is_dir():
       own.init_from = str(same)
   if own.data.layout == "demo" and not own.data.root:
     raise ValueError(

@@ -41,20 +41,21 @@ def require_same_start(config: ConfigDict, workdir: pathlib.Path) -> None:
   Raises:
     CheckpointError: If a run of another kind, or with another value of a field
       that influences training, has been started there. The message names every
-      field that differs.
+      field that differs. Or if its checkpoints cannot be where they are to be.
     ConfigError: If the recorded config cannot be read.
   """
+  # An address that cannot be used is found before data and models are read.
+  place.of_run(config.checkpoint.get("folder", ""), workdir)
   path = workdir / config_files.RECORDED
   if not path.is_file():
     return
   saved = config_files.recorded_fields(path)
   _require_same_kind(saved, config, workdir)
-  folder = place.of_workdir(workdir)
   identity.require_same_start(
     workdir,
     identity.flatten(saved),
     identity.flatten(config.to_dict()),
-    has_checkpoints=folder.is_dir() and any(folder.iterdir()),
+    has_checkpoints=lambda: place.has_steps(place.of_workdir(workdir)),
   )
 
 

@@ -12,7 +12,12 @@ import numpy as np
 from inp_former_jax.inference import trained
 from inp_former_jax.models import inp_former
 from inp_former_jax.training import optimizer
-from inp_former_jax.training.checkpoints import checkpoint, saved_runs, workdirs
+from inp_former_jax.training.checkpoints import (
+  checkpoint,
+  place,
+  saved_runs,
+  workdirs,
+)
 from inp_former_jax.training.identity import require_inp_former
 from inp_former_jax.training.model_state import CONVERTED_ENCODER
 from inp_former_jax.weights import files, sources
@@ -58,7 +63,8 @@ def to_flax(source: pathlib.Path, workdir: pathlib.Path) -> Architecture:
   model = load_model(arrays, source)
   size = sum(value.nbytes for value in arrays.values())
   workdir = workdirs.prepare_workdir(workdir, needed=5 * size)
-  if any((workdir / "checkpoints").glob("*")):
+  folder = place.of_workdir(workdir)
+  if folder != workdir / "checkpoints" or any(folder.glob("*")):
     raise checkpoint.CheckpointError(
       f"{workdir} has checkpoints already; name another folder."
     )
@@ -79,7 +85,6 @@ def to_flax(source: pathlib.Path, workdir: pathlib.Path) -> Architecture:
   }
   # The schedule is not part of the optimizer's state.
   fresh = optimizer.make_optimizer(lambda step: 0.0).init(trainable)
-  folder = workdir / "checkpoints"
   with checkpoint.Checkpointer(folder, identity) as checkpointer:
     checkpointer.save(0, trainable, fresh, {"next_batch": 0})
   return architecture
@@ -174,7 +179,7 @@ def _find_encoder(
 ) -> pathlib.Path:
   """Finds the file of the encoder that a checkpoint was trained with."""
   step, identity = saved_runs.read_identity(workdir)
-  require_inp_former(workdir / "checkpoints" / str(step), identity)
+  require_inp_former(place.of_workdir(workdir) / str(step), identity)
   sha256 = identity["encoder.sha256"]
   if sha256 == RANDOM:
     raise ValueError(

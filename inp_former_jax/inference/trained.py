@@ -184,9 +184,11 @@ def on_this_process(model: TrainedModel) -> TrainedModel:
   if jax.process_count() == 1:
     return model
   mesh = sharding.local_mesh()
-  place = sharding.replicated(mesh)
+  everywhere = sharding.replicated(mesh)
   trainable, frozen = (
-    jax.tree.map(lambda x: jax.device_put(sharding.to_host(x), place), part)
+    jax.tree.map(
+      lambda x: jax.device_put(sharding.to_host(x), everywhere), part
+    )
     for part in (model.trainable, model.frozen)
   )
   return dataclasses.replace(

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from inp_former_jax.data.records import Dataset, Record
@@ -251,7 +251,7 @@ def require_same_start(
   saved: Mapping[str, Any],
   now: Mapping[str, Any],
   *,
-  has_checkpoints: bool,
+  has_checkpoints: Callable[[], bool],
 ) -> None:
   """Makes sure that a run is the one that has been started in a workdir.
 
@@ -259,7 +259,7 @@ def require_same_start(
     workdir: Folder of the run, which need not hold a checkpoint yet.
     saved: Config of the run that was started there, by dotted names.
     now: Config of this run, by dotted names.
-    has_checkpoints: Whether the run that was started has saved any.
+    has_checkpoints: Tells whether the run that was started has saved any.
 
   Raises:
     CheckpointError: If a field that influences training differs. The message
@@ -269,7 +269,7 @@ def require_same_start(
   if not differing:
     return
   listing = "\n  ".join(differing)
-  if has_checkpoints:
+  if has_checkpoints():
     remedy = "Set these values again, or use another workdir."
   else:
     remedy = (

@@ -55,6 +55,9 @@ class Checkpointer:
       cleans_up: Whether to remove what a killed save left behind, and to move
         damaged checkpoints aside. Only the run that saves may do so, because
         for any other reader it may be a save in progress.
+
+    Raises:
+      CheckpointError: If they are in a bucket that cannot be used.
     """
     self.directory: place.Place = place.absolute(directory)
     self._identity = flatten(identity)
@@ -62,18 +65,20 @@ class Checkpointer:
     self._saving = -1  # step whose save is in progress
     managers = ocp.checkpoint_managers
     kept: list[Any] = [managers.LatestN(keep), *([best] if best else [])]
-    self._manager = ocp.CheckpointManager(
-      place.for_orbax(self.directory),
-      item_names=("trainable", "opt_state", "iterator", "identity"),
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=managers.AnyPreservationPolicy(kept),
-        cleanup_tmp_directories=cleans_up,
-        # Called by the first process, when all have written their part.
-        async_options=ocp.AsyncOptions(
-          post_finalization_callback=self._write_manifest
-        ),
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=managers.AnyPreservationPolicy(kept),
+      cleanup_tmp_directories=cleans_up,
+      # Called by the first process, when all have written their part.
+      async_options=ocp.AsyncOptions(
+        post_finalization_callback=self._write_manifest
       ),
     )
+    with place.reported(self.directory):
+      self._manager = ocp.CheckpointManager(
+        place.for_orbax(self.directory),
+        item_names=("trainable", "opt_state", "iterator", "identity"),
+        options=options,
+      )
 
   @property
   def latest_step(self) -> int | None:
@@ -293,7 +298,7 @@ def no_checkpoint(directory: place.Place) -> CheckpointError:
   """
   reason = ""
   if place.in_bucket(directory):
-    reason = ", or the credentials do not allow to read it"
+    reason = ", or the credentials do not allow reading it"
   return CheckpointError(
     f"No checkpoint in {directory}{reason}. Train a model there first."
   )

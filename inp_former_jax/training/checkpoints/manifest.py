@@ -52,14 +52,23 @@ def find_damage(folder: Place) -> str:
   Returns:
     What is wrong with which file; empty if all is well, or if there are no
     checksums.
+
+  Raises:
+    CheckpointError: If it is in a bucket that cannot be read.
   """
+  gone = f"{folder} is no longer there; a run under way may have removed it"
+  if place.in_bucket(folder):
+    # Any other error is the connection's, not that of the checkpoint.
+    with place.reported(folder):
+      try:
+        return _find_damage(folder, _signature(folder))
+      except FileNotFoundError:
+        return gone
   if not folder.is_dir():
-    return f"{folder} is no longer there; a run under way may have removed it"
+    return gone
   try:
     return _find_damage(folder, _signature(folder))
   except OSError as error:
-    if place.in_bucket(folder) and not isinstance(error, FileNotFoundError):
-      raise  # the connection's fault, not that of the checkpoint
     name = error.filename or folder
     return f"{name} cannot be read ({error.strerror})"
 

@@ -4,10 +4,12 @@ Only checkpoints can be in a bucket. Config, log, lock and results are ordinary
 files of the workdir.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator
+import re
+from collections.abc import Generator, Iterator
 
 from etils import epath
 
@@ -18,7 +20,11 @@ from inp_former_jax.training.identity import CheckpointError
 SCHEME = "gs://"
 Place = pathlib.Path | epath.Path  # a folder, or the address of one
 _PIECE = 1 << 20  # bytes
-_PATTERN = "*?["  # characters that orbax takes for those of a pattern
+_SPECIAL = "*?[#"  # characters with a meaning to orbax or gcsfs
+_UNFINISHED = r"\.orbax-checkpoint-tmp.*"  # ends the name of a save in progress
+# What is in the folder of a step.
+_ITEMS = {"trainable", "opt_state", "iterator", "identity", "sha256.json"}
+_ITEMS |= {"_CHECKPOINT_METADATA", "commit_success.txt", "metrics"}
 
 
 def of_run(folder: str, workdir: pathlib.Path) -> Place:
@@ -33,10 +39,10 @@ def of_run(folder: str, workdir: pathlib.Path) -> Place:
   """
   if not folder:
     return workdir / "checkpoints"
-  if any(character in folder for character in _PATTERN):
+  if any(character in folder for character in _SPECIAL):
     raise CheckpointError(
-      f"`folder` is {folder!r}; an address with one of {' '.join(_PATTERN)} "
-      "would be taken for a pattern. Choose another."
+      f"`folder` is {folder!r}; in an address the characters "
+      f"{' '.join(_SPECIAL)} have meanings of their own. Choose another."
     )
   try:
     import fsspec.config
@@ -47,7 +53,7 @@ def of_run(folder: str, workdir: pathlib.Path) -> Place:
       "'inp-former-jax[gcs]', or mount the bucket as a folder and leave the "
       "field empty."
     ) from error
-  # Its memory of listings would not know what others write: TensorStore in this
+  # Its cache of listings would miss what others write: TensorStore in this
   # process, and other processes.
   fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
   return epath.Path(folder)
@@ -64,10 +70,8 @@ def of_workdir(workdir: pathlib.Path) -> Place:
     ConfigError: If there are none in the workdir, and its config, which would
       name their place, cannot be read.
   """
-  local, record = workdir / "checkpoints", workdir / config_files.RECORDED
-  here = local.exists() and not (local.is_dir() and not any(local.iterdir()))
-  folder = ""
-  if not here and record.is_file():
+  record, folder = workdir / config_files.RECORDED, ""
+  if not has_steps(workdir / "checkpoints") and record.is_file():
     fields = config_files.recorded_fields(record).get("checkpoint", {})
     folder = fields.get("folder", "")
   return of_run(folder, workdir)
@@ -83,7 +87,7 @@ def in_bucket(place: str | Place) -> bool:
 
 
 def absolute(place: str | Place) -> Place:
-  """Returns the absolute path of a folder; an address is one as it is.
+  """Returns the absolute path of a folder; an address is left as it is.
 
   Args:
     place: The folder.
@@ -102,28 +106,78 @@ def for_orbax(place: Place) -> epath.Path:
   return epath.Path(place) if in_bucket(place) else LiteralPath(place)
 
 
-def require_writable(place: Place) -> None:
-  """Makes sure that checkpoints can be written to a bucket, by writing to it.
+def has_steps(place: Place) -> bool:
+  """Whether a folder holds checkpoints, finished or not.
 
   Args:
-    place: The folder of all checkpoints of a run. For one that is no bucket's,
+    place: The folder, which need not exist.
+  """
+  with reported(place):
+    return place.is_dir() and any(p.name.isdecimal() for p in place.iterdir())
+
+
+@contextlib.contextmanager
+def reported(place: Place) -> Generator[None]:
+  """Turns the errors of a bucket, which are of many kinds, into one.
+
+  Args:
+    place: A folder; the errors of one that is in no bucket are left alone.
+
+  Raises:
+    CheckpointError: If the bucket cannot be reached, read or written.
+  """
+  try:
+    yield
+  except CheckpointError:
+    raise
+  except Exception as error:  # of gcsfs, aiohttp, google-auth and google-cloud
+    if not in_bucket(place):
+      raise
+    reason = str(error).split("\n")[0][:300] or type(error).__name__
+    raise CheckpointError(
+      f"{place} cannot be used ({type(error).__name__}: {reason}). Check the "
+      "name of the bucket and the credentials (gcloud auth application-default "
+      "login), which must allow reading and writing objects, and "
+      "storage.buckets.get."
+    ) from error
+
+
+def prepare(place: Place) -> None:
+  """Makes sure that a bucket can be written, and a folder of it is the run's.
+
+  Orbax removes whatever in the folder is no finished checkpoint, because in a
+  bucket a save in progress has the name of its step.
+
+  Args:
+    place: The folder of all checkpoints of a run. For one that is in no bucket,
       nothing is done; see `workdirs.prepare_workdir`.
 
   Raises:
-    CheckpointError: If nothing can be written.
+    CheckpointError: If it cannot be written, or holds anything else.
   """
   if not in_bucket(place):
     return
   probe = epath.Path(place) / "probe.txt"
-  try:
+  with reported(place):
     probe.write_text("Written at the start of a run.\n")
+    foreign = [path for path in place.iterdir() if not _is_step(path)]
     probe.unlink()
-  except Exception as error:  # of gcsfs, aiohttp and google-auth
-    reason = str(error).split("\n")[0][:300] or type(error).__name__
+  if foreign:
     raise CheckpointError(
-      f"`folder` {place} cannot be written ({reason}). Check the name of the "
-      "bucket and the credentials (gcloud auth application-default login)."
-    ) from error
+      f"`folder` {place} holds {foreign[0].name}, which is no checkpoint of "
+      "this project and would be removed. Name a folder with nothing else in "
+      "it."
+    )
+
+
+def _is_step(path: Place) -> bool:
+  """Whether a folder is a step's; files are never removed."""
+  if not path.is_dir():
+    return True
+  if not re.fullmatch(rf"\d+({_UNFINISHED})?", path.name):
+    return False
+  names = (re.sub(rf"{_UNFINISHED}$", "", item.name) for item in path.iterdir())
+  return all(name in _ITEMS or name == path.name for name in names)
 
 
 def files(place: Place) -> Iterator[Place]:
@@ -135,8 +189,8 @@ def files(place: Place) -> Iterator[Place]:
   for path in place.iterdir():
     if path.is_dir():
       yield from files(path)
-    else:
-      yield path
+    elif not (in_bucket(place) and path.name == place.name):
+      yield path  # the other is the empty object that marks a folder
 
 
 def file_sha256(path: Place) -> str:

@@ -48,11 +48,14 @@ def require_checkpoints(workdir: pathlib.Path) -> place.Place:
     The folder of its checkpoints, or its place in a bucket.
 
   Raises:
-    CheckpointError: If there is no such folder, or it is in a bucket.
+    CheckpointError: If there is no such folder, it cannot be read, or the
+      workdir itself is in a bucket.
   """
   refuse_buckets(workdir)
   directory = place.of_workdir(workdir)
-  if not directory.is_dir():
+  with place.reported(directory):
+    found = directory.is_dir()
+  if not found:
     raise no_checkpoint(directory)
   return directory
 

@@ -83,11 +83,6 @@ def refuse_buckets(workdir: str | os.PathLike) -> None:
   if scheme:
     raise CheckpointError(
       f"The workdir {workdir} is in a bucket, where logs and results cannot be "
-      f"written. {mount_hint(scheme)}{_checkpoints_alone(scheme)}"
+      f"written. {mount_hint(scheme)} The checkpoints of a training run alone "
+      "can be in Google Cloud Storage, by config.checkpoint.folder."
     )
-
-
-def _checkpoints_alone(scheme: str) -> str:
-  if scheme != "gs":
-    return ""
-  return " Checkpoints alone can be there: set `folder` to their address."

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from inp_former_jax import field_ranges
+from inp_former_jax import checkpointing, field_ranges
 from inp_former_jax.configs import common
 from inp_former_jax.training.checkpoints import (
   checkpoint,
@@ -95,9 +95,46 @@ def test_another_address_is_refused(address):
     field_ranges.check_fields(config)
 
 
-def test_an_address_that_orbax_takes_for_a_pattern_is_refused(tmp_path):
-  with pytest.raises(CheckpointError, match="for a pattern"):
-    place.of_run("gs://bucket/run[1]", tmp_path)
+@pytest.mark.parametrize("name", ["run[1]", "run#1", "run?", "*"])
+def test_characters_with_a_meaning_are_refused(tmp_path, name):
+  with pytest.raises(CheckpointError, match="meanings of their own"):
+    place.of_run(f"gs://bucket/{name}", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["notes/a.txt", "01/5/trainable/d", "3/a/b"])
+def test_a_folder_with_anything_else_is_refused(folder, tmp_path, name):
+  directory, _, _ = save(folder, tmp_path, 1)
+  (directory / "note.txt").write_text("orbax leaves files alone")
+  place.prepare(directory)
+  other = directory / name
+  other.write_text("another's")
+  with pytest.raises(CheckpointError, match="would be removed"):
+    place.prepare(directory)
+  assert other.read_text() == "another's"
+
+
+def test_a_failing_connection_is_no_damage(folder, tmp_path, monkeypatch):
+  directory, _, _ = save(folder, tmp_path, 1, 2)
+
+  def fail(place):
+    raise ConnectionResetError("reset by peer")
+
+  monkeypatch.setattr(place, "files", fail)
+  with pytest.raises(CheckpointError, match="reset by peer"):
+    saved_runs.sound_checkpoint.choose(directory, [2, 1])
+  assert (directory / "2").is_dir()
+
+
+def test_a_run_does_not_leave_its_checkpoints_behind(folder, tmp_path):
+  config = common.get_config()
+  config.checkpoint.folder = folder
+  local = tmp_path / "checkpoints"
+  (local / "9.orbax-checkpoint-tmp").mkdir(parents=True)
+  with checkpointing.open_for_run(config, tmp_path, IDENTITY) as run:
+    assert run.steps == []
+  (local / "5").mkdir()
+  with pytest.raises(CheckpointError, match="Set `folder` as it was"):
+    checkpointing.open_for_run(config, tmp_path, IDENTITY)
 
 
 def test_without_gcsfs_the_extra_is_named(tmp_path, monkeypatch):
