@@ -87,7 +87,9 @@ def test_each_category_has_a_folder(bucket, dataset_root, tmp_path):
   run = run_main(config, tmp_path / "w")
   assert run.returncode == 0, run.stderr
   found = {path.name for path in epath.Path(f"{bucket}/single").iterdir()}
-  assert found == {path.name for path in dataset_root.iterdir()}
+  assert found == {
+    path.name for path in dataset_root.iterdir() if path.is_dir()
+  }
 
 
 def test_a_bucket_that_does_not_exist(bucket, dataset_root, tmp_path):
