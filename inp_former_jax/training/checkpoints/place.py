@@ -9,8 +9,10 @@ import hashlib
 import os
 import pathlib
 import re
+import uuid
 from collections.abc import Generator, Iterator
 
+import jax
 from etils import epath
 
 from inp_former_jax import config_files, hashing
@@ -24,7 +26,7 @@ _SPECIAL = "*?[#"  # characters with a meaning to orbax or gcsfs
 _UNFINISHED = r"\.orbax-checkpoint-tmp.*"  # ends the name of a save in progress
 # What is in the folder of a step.
 _ITEMS = {"trainable", "opt_state", "iterator", "identity", "sha256.json"}
-_ITEMS |= {"_CHECKPOINT_METADATA", "commit_success.txt", "metrics"}
+_ITEMS |= {"_CHECKPOINT_METADATA", "commit_success.txt"}
 
 
 def of_run(folder: str, workdir: pathlib.Path) -> Place:
@@ -107,13 +109,18 @@ def for_orbax(place: Place) -> epath.Path:
 
 
 def has_steps(place: Place) -> bool:
-  """Whether a folder holds checkpoints, finished or not.
+  """Whether a folder holds checkpoints; in a bucket, also unfinished ones.
 
   Args:
     place: The folder, which need not exist.
+
+  Raises:
+    CheckpointError: If it is in a bucket that cannot be read.
   """
+  if not in_bucket(place) and not place.is_dir():
+    return False
   with reported(place):
-    return place.is_dir() and any(p.name.isdecimal() for p in place.iterdir())
+    return any(path.name.isdecimal() for path in _entries(place))
 
 
 @contextlib.contextmanager
@@ -128,8 +135,8 @@ def reported(place: Place) -> Generator[None]:
   """
   try:
     yield
-  except CheckpointError:
-    raise
+  except (CheckpointError, jax.errors.JaxRuntimeError):
+    raise  # the latter is of an exchange with other processes
   except Exception as error:  # of gcsfs, aiohttp, google-auth and google-cloud
     if not in_bucket(place):
       raise
@@ -145,7 +152,7 @@ def reported(place: Place) -> Generator[None]:
 def prepare(place: Place) -> None:
   """Makes sure that a bucket can be written, and a folder of it is the run's.
 
-  Orbax removes whatever in the folder is no finished checkpoint, because in a
+  Orbax removes every sub-folder that is no finished checkpoint, because in a
   bucket a save in progress has the name of its step.
 
   Args:
@@ -153,15 +160,15 @@ def prepare(place: Place) -> None:
       nothing is done; see `workdirs.prepare_workdir`.
 
   Raises:
-    CheckpointError: If it cannot be written, or holds anything else.
+    CheckpointError: If it cannot be written, or has other sub-folders.
   """
   if not in_bucket(place):
     return
-  probe = epath.Path(place) / "probe.txt"
+  probe = epath.Path(place) / f"probe-{uuid.uuid4().hex}.txt"
   with reported(place):
-    probe.write_text("Written at the start of a run.\n")
-    foreign = [path for path in place.iterdir() if not _is_step(path)]
+    probe.write_text("Written and removed at the start of a run.\n")
     probe.unlink()
+    foreign = [path for path in _entries(place) if not _is_step(path)]
   if foreign:
     raise CheckpointError(
       f"`folder` {place} holds {foreign[0].name}, which is no checkpoint of "
@@ -172,12 +179,33 @@ def prepare(place: Place) -> None:
 
 def _is_step(path: Place) -> bool:
   """Whether a folder is a step's; files are never removed."""
-  if not path.is_dir():
+  if not _is_folder(path):
     return True
   if not re.fullmatch(rf"\d+({_UNFINISHED})?", path.name):
     return False
-  names = (re.sub(rf"{_UNFINISHED}$", "", item.name) for item in path.iterdir())
-  return all(name in _ITEMS or name == path.name for name in names)
+  return all(
+    re.sub(rf"{_UNFINISHED}$", "", item.name) in _ITEMS
+    or (item.name == path.name and not _is_folder(item))
+    for item in path.iterdir()
+  )
+
+
+def _entries(place: Place) -> list[Place]:
+  """Returns what is in a folder; one of a bucket without files is not there."""
+  try:
+    return list(place.iterdir())
+  except FileNotFoundError:
+    return []
+
+
+def _is_folder(path: Place) -> bool:
+  """Whether a path is a folder; `is_dir` would hide the errors of a bucket."""
+  if not in_bucket(path):
+    return path.is_dir()
+  try:
+    return epath.Path(path).stat().is_directory
+  except FileNotFoundError:  # the empty object that marks a folder
+    return False
 
 
 def files(place: Place) -> Iterator[Place]:
@@ -187,7 +215,7 @@ def files(place: Place) -> Iterator[Place]:
     place: The folder.
   """
   for path in place.iterdir():
-    if path.is_dir():
+    if _is_folder(path):
       yield from files(path)
     elif not (in_bucket(place) and path.name == place.name):
       yield path  # the other is the empty object that marks a folder
