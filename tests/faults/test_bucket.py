@@ -49,7 +49,8 @@ def test_two_processes_and_all_commands(bucket, dataset_root, tmp_path, runs):
   config.checkpoint.best = "image_auroc"
   config.evaluation.every_steps = 20
   runs.extend(running.start_pair(config, workdir))
-  running.wait_for_step(15, workdir, *runs)
+  saved = epath.Path(folder) / "10" / "commit_success.txt"
+  running.wait_until(saved.exists, *runs)
   running.stop(*runs)
   again = running.start_pair(config, workdir)
   runs.extend(again)
