@@ -191,6 +191,7 @@ def assert_one_process_finds_the_same(config, workdir) -> None:
     assert two[name] == pytest.approx(value, abs=1e-4), name
 
 
+@pytest.mark.long  # tests/training/checkpoints/test_topology.py goes further
 def test_run_of_eight_devices_resumes_on_one(config, tmp_path):
   config.checkpoint.every_steps = 2
   config.steps = 4

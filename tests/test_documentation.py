@@ -212,13 +212,20 @@ def run_commands(document, folder) -> None:
     pytest.fail("\n\n".join(sandbox.failures), pytrace=False)
 
 
-# README's have a file of their own, tests/test_readme.py: they take minutes.
+TAKE_MINUTES = (
+  *("docs/datasets.md", "docs/prediction.md", "docs/results.md"),
+  "docs/weights.md",
+  "inp_former_jax/assets/demo_vit_tiny_14.md",
+)
+
+
+# README's have a file of their own, tests/test_readme.py.
 @pytest.mark.slow
 @pytest.mark.parametrize(
   "document",
   [
     pytest.param(d, marks=pytest.mark.long, id=name_of(d))
-    if name_of(d) == "docs/datasets.md"
+    if name_of(d) in TAKE_MINUTES
     else pytest.param(d, id=name_of(d))
     for d in TO_RUN
     if TO_RUN[d] and name_of(d) != "README.md"

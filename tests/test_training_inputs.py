@@ -275,6 +275,7 @@ def test_damaged_features_are_computed_again(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_other_encoders_and_sizes_have_caches_of_their_own(
   config, tmp_path, encoded
 ):

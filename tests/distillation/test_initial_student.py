@@ -87,6 +87,7 @@ def test_keeps_nearly_all_of_a_teacher_that_is_hardly_wider(blocks, registers):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_wider_students_keep_more():
   teacher, train, test = encoder(TEACHER), images(40), images(8, seed=2)
   kept = []
@@ -99,6 +100,7 @@ def test_wider_students_keep_more():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_deep_teacher_hands_over_its_target_blocks():
   deep = vit.Variant(48, 24, 3, target_blocks=(4, 6, 8, 10, 12, 14, 16, 18))
   teacher = encoder(deep, scale=0.5)
@@ -110,6 +112,7 @@ def test_a_deep_teacher_hands_over_its_target_blocks():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_fewer_heads_keep_the_strongest():
   teacher, train = encoder(TEACHER), images(20)
   student, test = encoder(vit.Variant(32, 10, 2), seed=5), images(8, seed=2)

@@ -53,6 +53,7 @@ def stopped(run, number: int) -> int:
   return int(found[0])
 
 
+@pytest.mark.long
 def test_killed_before_its_first_checkpoint_it_is_still_that_run(
   config, workdir, runs
 ):

@@ -20,7 +20,7 @@ def send(pair, dying: int, number: signal.Signals) -> str:
   return other.text
 
 
-@pytest.mark.parametrize("dying", [1, 0])
+@pytest.mark.parametrize("dying", [pytest.param(1, marks=pytest.mark.long), 0])
 def test_killed_in_a_step_or_a_save_ends_the_other_which_names_it(
   dataset_root, workdir, runs, dying
 ):

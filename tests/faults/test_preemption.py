@@ -62,6 +62,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_at_one_step(
     assert running.checkpoints(workdir)[-1] == stopped_at
 
 
+@pytest.mark.long
 def test_an_evaluation_that_a_stop_prevented_is_made_up_by_both_processes(
   dataset_root, workdir, runs
 ):
