@@ -64,11 +64,11 @@ def require_room(config: ConfigDict, workdir: pathlib.Path, state: Any) -> None:
   size = sum(
     math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)
   )
-  kept = config.checkpoint.keep + bool(config.checkpoint.get("best"))
-  kept += 1  # the one that is being saved
-  if config.checkpoint.get("folder"):
-    kept = 0
-  workdirs.prepare_workdir(workdir, kept * size + 50_000_000)  # and results
+  copies = 0
+  if not config.checkpoint.get("folder"):
+    # With the one that is being saved.
+    copies = config.checkpoint.keep + bool(config.checkpoint.get("best")) + 1
+  workdirs.prepare_workdir(workdir, copies * size + 50_000_000)  # and results
 
 
 def open_for_run(

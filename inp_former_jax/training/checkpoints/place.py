@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import os
 import pathlib
-import re
 import uuid
 from collections.abc import Generator, Iterator
 
@@ -23,7 +22,6 @@ SCHEME = "gs://"
 Place = pathlib.Path | epath.Path  # a folder, or the address of one
 _PIECE = 1 << 20  # bytes
 _SPECIAL = "*?[#"  # characters with a meaning to orbax or gcsfs
-_UNFINISHED = r"\.orbax-checkpoint-tmp.*"  # ends the name of a save in progress
 # What is in the folder of a step.
 _ITEMS = {"trainable", "opt_state", "iterator", "identity", "sha256.json"}
 _ITEMS |= {"_CHECKPOINT_METADATA", "commit_success.txt"}
@@ -181,12 +179,9 @@ def _is_step(path: Place) -> bool:
   """Whether a folder is a step's; files are never removed."""
   if not _is_folder(path):
     return True
-  if not re.fullmatch(rf"\d+({_UNFINISHED})?", path.name):
-    return False
-  return all(
-    re.sub(rf"{_UNFINISHED}$", "", item.name) in _ITEMS
-    or (item.name == path.name and not _is_folder(item))
-    for item in path.iterdir()
+  return path.name.isdecimal() and all(
+    item.name in _ITEMS or (item.name == path.name and not _is_folder(item))
+    for item in _entries(path)
   )
 
 

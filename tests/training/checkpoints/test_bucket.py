@@ -15,6 +15,7 @@ from inp_former_jax.training.checkpoints import (
   manifest,
   place,
   saved_runs,
+  sound_checkpoint,
 )
 from inp_former_jax.training.identity import CheckpointError
 from tests.training.checkpoints.test_checkpoint import IDENTITY, abstract
@@ -121,7 +122,7 @@ def test_a_failing_connection_is_no_damage(folder, tmp_path, monkeypatch):
 
   monkeypatch.setattr(place, "files", fail)
   with pytest.raises(CheckpointError, match="reset by peer"):
-    saved_runs.sound_checkpoint.choose(directory, [2, 1])
+    sound_checkpoint.choose(directory, [2, 1])
   assert (directory / "2").is_dir()
 
 
